@@ -1,0 +1,1 @@
+"""How the kernel talks to us."""

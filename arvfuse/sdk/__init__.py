@@ -1,0 +1,1 @@
+"""The Collection SDK: trees, buffer blocks, log, replica, committer; needs only ports."""

@@ -1,0 +1,1 @@
+"""Adapters of the BlockStore port and the wrappers around them."""

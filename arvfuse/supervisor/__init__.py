@@ -1,0 +1,1 @@
+"""Composition roots: the supervisor, the engine, the backend process."""
