@@ -1,0 +1,1 @@
+"""Programs that measure and demonstrate arvfuse on the machine they run on."""
