@@ -1,0 +1,76 @@
+"""Read a file once and say what block it is.
+
+Stateless: any thread may call with a descriptor of its own or a shared one (only preads). An OSError passes as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from arvfuse.model.checks import PIECE_BYTES, piece_checks
+
+# A whole number of pieces; small enough to stay in the L2 cache between md5 and xxh3.
+CHUNK_BYTES: Final = 16 * PIECE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """What was found in a file: its md5 (hex), its bytes, xxh3_64 of each 64 KiB."""
+
+    digest: str
+    size: int
+    checks: bytes
+
+
+def hash_file(fd: int) -> Hashed:
+    """Hash everything in *fd*, from its start. Memory: one chunk."""
+    md5 = hashlib.md5(usedforsecurity=False)
+    checks = bytearray()
+    buffer = bytearray(CHUNK_BYTES)
+    size = 0
+    while True:
+        got = read_into(fd, memoryview(buffer), size)
+        if not got:
+            return Hashed(md5.hexdigest(), size, bytes(checks))
+        chunk = memoryview(buffer)[:got]
+        md5.update(chunk)
+        checks += piece_checks(chunk)
+        size += got
+
+
+def read_into(fd: int, view: memoryview, offset: int) -> int:
+    """Fill *view* from *offset* of the file; fewer bytes only at its end. (A short pread is no end of file.)"""
+    done = 0
+    while done < len(view):
+        got = os.preadv(fd, [view[done:]], offset + done)
+        if not got:
+            break
+        done += got
+    return done
+
+
+def write_all(fd: int, view: memoryview, offset: int) -> None:
+    """Write the whole *view* at *offset*, however short the single writes are."""
+    while view:
+        done = os.pwrite(fd, view, offset)
+        view = view[done:]
+        offset += done
+
+
+def same_content(fd: int, size: int, read: Callable[[int, int], bytes]) -> bool:
+    """Whether the file holds exactly the *size* bytes that *read* (offset, length) gives.
+
+    Compared as bytes objects, a memcmp: memoryviews are compared element by element, a hundred times slower."""
+    if os.fstat(fd).st_size != size:
+        return False
+    buffer = bytearray(min(CHUNK_BYTES, size))
+    for offset in range(0, size, CHUNK_BYTES):
+        length = min(CHUNK_BYTES, size - offset)
+        view = memoryview(buffer)[:length]
+        if read_into(fd, view, offset) != length or bytes(view) != read(offset, length):
+            return False
+    return True
