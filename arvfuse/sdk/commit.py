@@ -1,0 +1,322 @@
+"""The committer: what a log says becomes stored blocks and a saved record. Recovery is the same code.
+
+``feed`` reads records and hands sealed blocks to the put threads at once; ``commit`` applies what is due, packs,
+renders, asks the store for its barrier and saves, with a three-way merge when the record moved. Nothing is saved
+before its blocks are stored (D5); two writers never overwrite each other in silence (D6). A tree that cannot be
+committed reports why and keeps its changes for the next try; a record that is gone gets its content quarantined.
+
+Threading: ``feed`` and ``commit`` belong to one thread at a time (the owner serialises them).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Final
+
+from arvfuse.errors import ArvfuseError, CommitConflict, Damaged, NoSuchRecord
+from arvfuse.model import records
+from arvfuse.model.collections import PDH, Applied, CollectionRecord, MountId, Save
+from arvfuse.model.locators import ZERO_BLOCKS
+from arvfuse.model.manifests import Manifest
+from arvfuse.model.normalizing import pdh as pdh_of
+from arvfuse.model.ranges import LOG, Ref
+from arvfuse.model.records import Record
+from arvfuse.ports import BlockStore, Catalog, Clock
+from arvfuse.sdk.blocks import pread_exactly, spool_path
+from arvfuse.sdk.log import LogReader, log_path
+from arvfuse.sdk.merging import merged_text
+from arvfuse.sdk.moved import Entry, write_moved
+from arvfuse.sdk.nodes import FileNode
+from arvfuse.sdk.outcome import Outcome
+from arvfuse.sdk.pack import Packer
+from arvfuse.sdk.putpool import Pool, Stored, put_ranges
+from arvfuse.sdk.replica import Replica, ReplicaTree
+
+SAVE_TRIES: Final = 50
+
+
+class Committer:
+    """Commits the trees of one log in *directory*. *keep_previous*: keep the version before (unmount, on request)."""
+
+    def __init__(
+        self, *, directory: Path, mount: MountId, store: BlockStore, catalog: Catalog | None, clock: Clock, pool: Pool,
+        on_stored: Callable[[int], None] = lambda block: None,
+    ) -> None:  # fmt: skip
+        self._directory: Final = directory
+        self._mount: Final = mount
+        self._store: Final = store
+        self._catalog: Final = catalog
+        self._clock: Final = clock
+        self._pool: Final = pool
+        self._on_stored: Final = on_stored  # told from a put thread; must not block
+        self._applied: Final[Mapping[str, Applied]] = catalog.applied(mount) if catalog is not None else {}
+        self._texts: dict[str, bytes] = {}  # committed texts of trees without a catalog
+        self.replica: Final = Replica(self._open_manifest, self._applied.get)
+        self._reader: Final = LogReader(directory)
+        self._read_seq = 0
+        self._due: deque[Record] = deque()  # read, not applied
+        self._sealed: dict[int, records.Seal] = {}
+        self._puts: dict[int, Future[Stored]] = {}
+        self._log_fds: dict[int, int] = {}
+        (directory / "spool").mkdir(parents=True, exist_ok=True)
+        (directory / "moved").mkdir(parents=True, exist_ok=True)
+
+    def close(self) -> None:
+        """Close the files that are open. The pool is its owner's."""
+        self._reader.close()
+        self._forget_logs()
+
+    # reading
+
+    def feed(self, seq: int) -> None:
+        """Read the log up to *seq* at least, and start storing the blocks that are sealed."""
+        if seq <= self._read_seq:
+            return
+        for record in self._reader.read():
+            self._read_seq = record.seq
+            if isinstance(record.body, records.Seal):
+                self._sealed[record.body.block] = record.body
+                self._start_put(record.body.block, record.body.ranges)
+            self._due.append(record)
+
+    def apply_ahead(self) -> None:
+        """Use idle time: apply what is due before the next commit point."""
+        while self._due and not isinstance(self._due[0].body, records.Boundary):
+            self.replica.apply(self._due.popleft())
+
+    # committing
+
+    def commit(self, trees: Sequence[int], seq: int, *, keep_previous: bool = False) -> list[Outcome]:
+        """Commit *trees* as of record *seq*, a commit point of theirs. One outcome per tree."""
+        self.feed(seq)
+        while self._due and self._due[0].seq <= seq:
+            self.replica.apply(self._due.popleft())
+        return self._commit([self.replica.trees[no] for no in trees if no in self.replica.trees], seq, keep_previous)
+
+    def recover(self) -> list[Outcome]:
+        """Commit everything that a dead log holds: one outcome per tree with changes that no save covers."""
+        self.feed(1 << 62)
+        while self._due:
+            self.replica.apply(self._due.popleft())
+        dirty = [tree for tree in self.replica.trees.values() if tree.dirty]
+        outcomes: list[Outcome] = []
+        for tree in [t for t in dirty if t.kind == "record"]:
+            outcomes.extend(self._commit([tree], self._read_seq, True))
+        for tree in [t for t in dirty if t.kind == "output"]:
+            outcomes.append(self._quarantine_output(tree))
+        return outcomes
+
+    def _commit(self, trees: list[ReplicaTree], seq: int, keep_previous: bool) -> list[Outcome]:
+        try:
+            entries = self._packer().pack(trees)
+            texts = {tree.no: self._render(tree) for tree in trees}
+            self._store.barrier()
+        except ArvfuseError as exc:
+            return [Outcome(tree=tree.no, seq=seq, uuid=tree.uuid, error=str(exc)) for tree in trees]
+        moved = self._write_moved(trees, seq, entries)
+        try:
+            outcomes = self._save(trees, seq, texts, moved, keep_previous)
+        except ArvfuseError as exc:
+            return [Outcome(tree=tree.no, seq=seq, uuid=tree.uuid, moved=moved, error=str(exc)) for tree in trees]
+        for tree, outcome in zip(trees, outcomes, strict=True):
+            self._committed(tree, seq, texts[tree.no], outcome)
+        self._forget_logs()
+        return outcomes
+
+    def _packer(self) -> Packer:
+        return Packer(
+            store=self._store, pool=self._pool, spool=self._directory / "spool", fetch=self._fetch, stored=self._put
+        )
+
+    def _render(self, tree: ReplicaTree) -> bytes:
+        text, zeros = tree.render()
+        for locator in zeros:
+            if not self._store.contains(locator):
+                self._store.put(bytes(ZERO_BLOCKS[locator]))
+        return text
+
+    def _write_moved(self, trees: list[ReplicaTree], seq: int, entries: list[Entry]) -> str | None:
+        """The table's name. One that a committer before us made for this commit is kept: nobody was told of it yet."""
+        if not trees:
+            return None
+        name = f"{seq}-{trees[0].no}"
+        path = self._directory / "moved" / name
+        if entries:
+            write_moved(path, entries)
+        return name if path.exists() else None
+
+    def _save(
+        self, trees: list[ReplicaTree], seq: int, texts: Mapping[int, bytes], moved: str | None, keep_previous: bool
+    ) -> list[Outcome]:
+        """Save all in one transaction, merging those whose record moved, until no version moves meanwhile."""
+        for _ in range(SAVE_TRIES):
+            saves: list[Save] = []
+            outcomes: list[Outcome] = []
+            for tree in trees:
+                outcome, save = self._prepare(tree, seq, texts[tree.no], moved, keep_previous)
+                outcomes.append(outcome)
+                if save is not None:
+                    saves.append(save)
+            try:
+                saved = self._save_all(saves)
+            except CommitConflict:
+                continue
+            return [_with_record(outcome, saved.get(outcome.uuid or "")) for outcome in outcomes]
+        raise CommitConflict("the record kept moving while it was saved; try again")
+
+    def _save_all(self, saves: list[Save]) -> dict[str, CollectionRecord]:
+        if not saves:
+            return {}
+        assert self._catalog is not None
+        if len(saves) == 1:
+            return {saves[0].uuid: self._catalog.save(saves[0])}
+        return {record.uuid: record for record in self._catalog.save_many(saves)}
+
+    def _prepare(
+        self, tree: ReplicaTree, seq: int, text: bytes, moved: str | None, keep_previous: bool
+    ) -> tuple[Outcome, Save | None]:
+        ours = pdh_of(text)
+        if tree.kind != "record" or tree.uuid is None or self._catalog is None:
+            self._checkpoint(tree, text, ours)
+            return Outcome(tree=tree.no, seq=seq, pdh=ours, ours_pdh=ours, moved=moved, text=text), None
+        try:
+            current = self._catalog.get(tree.uuid)
+        except NoSuchRecord:
+            return self._quarantine(tree, seq, text, moved), None
+        final = text
+        effects: tuple[Any, ...] = ()
+        if current.pdh != tree.merge_base and current.pdh != ours:
+            final, effects = merged_text(
+                base=self._open_manifest(PDH(tree.merge_base)), ours=tree, ours_text=text,
+                theirs=self._open_manifest(current.pdh), theirs_ns=current.modified_at_ns, now_ns=self._clock.time_ns(),
+            )  # fmt: skip
+            self._catalog.keep_manifest(PDH(ours), text)
+        pdh = PDH(pdh_of(final)) if effects else PDH(ours)
+        outcome = Outcome(
+            tree=tree.no, seq=seq, uuid=tree.uuid, version=current.version, pdh=pdh, ours_pdh=ours, moved=moved,
+            effects=effects, text=final,
+        )  # fmt: skip
+        save = Save(
+            uuid=tree.uuid, expect=current.version, pdh=pdh, manifest=final, keep_previous=keep_previous,
+            applied=Applied(mount=self._mount, seq=seq, ours_pdh=PDH(ours)),
+        )  # fmt: skip
+        return outcome, save
+
+    def _quarantine(self, tree: ReplicaTree, seq: int, text: bytes, moved: str | None) -> Outcome:
+        """The record is gone: its content becomes a collection of its own, and that is reported."""
+        assert self._catalog is not None
+        name = f"{tree.base.name or tree.uuid} (kept by mount {self._mount})"
+        made = self._catalog.create(name=name, manifest=text, ensure_unique_name=True)
+        why = f"collection {tree.uuid} is gone; its content was kept as {made.uuid}"
+        return Outcome(
+            tree=tree.no, seq=seq, uuid=tree.uuid, version=0, pdh=made.pdh, ours_pdh=made.pdh, moved=moved, text=text,
+            quarantined=f"{why} ({name})",
+        )  # fmt: skip
+
+    def _quarantine_output(self, tree: ReplicaTree) -> Outcome:
+        """An output that nobody saved: kept under a name of its own."""
+        try:
+            self._packer().pack([tree])
+            text = self._render(tree)
+            self._store.barrier()
+            return self._quarantine(tree, self._read_seq, text, None)
+        except ArvfuseError as exc:
+            return Outcome(tree=tree.no, seq=self._read_seq, error=str(exc))
+
+    def _checkpoint(self, tree: ReplicaTree, text: bytes, pdh: str) -> None:
+        """Without a record the text is kept beside the log, so the log is covered all the same."""
+        self._texts[pdh] = text
+        path = self._directory / f"checkpoint-{tree.no}"
+        temporary = path.with_name(path.name + ".new")
+        with open(temporary, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+    def _committed(self, tree: ReplicaTree, seq: int, text: bytes, outcome: Outcome) -> None:
+        tree.version = outcome.version
+        if not outcome.effects:
+            tree.merge_base = outcome.pdh
+        new = self.replica.rebase(tree, seq, outcome.ours_pdh, Manifest(text))
+        if outcome.quarantined:
+            new.uuid = None
+        self._texts = {pdh: kept for pdh, kept in self._texts.items() if pdh == outcome.ours_pdh}
+
+    # bytes
+
+    def _start_put(self, block: int, ranges: tuple[tuple[int, int], ...]) -> Future[Stored]:
+        future = self._pool.submit(put_ranges, self._store, spool_path(self._directory, block), ranges)
+        self._puts[block] = future
+
+        def done(finished: Future[Stored]) -> None:
+            if not finished.cancelled() and finished.exception() is None:
+                self._on_stored(block)
+
+        future.add_done_callback(done)
+        return future
+
+    def _put(self, block: int, file: FileNode) -> Future[Stored]:
+        """The future of a block; a failed put is tried again, a block that was never sealed (its writer died) now."""
+        future = self._puts.get(block)
+        if future is not None and not (future.done() and (future.cancelled() or future.exception() is not None)):
+            return future
+        seal = self._sealed.get(block)
+        if seal is not None:
+            return self._start_put(block, seal.ranges)
+        ranges = sorted((s.offset, s.length) for s in file.segments if s.ref == block)
+        return self._start_put(block, tuple(ranges))
+
+    def failed_puts(self) -> dict[int, BaseException]:
+        """Blocks whose last put failed, and why."""
+        return {
+            block: error
+            for block, future in list(self._puts.items())
+            if future.done() and not future.cancelled() and (error := future.exception()) is not None
+        }
+
+    def forget_block(self, block: int) -> None:
+        """The side that wrote the block dropped it."""
+        self._sealed.pop(block, None)
+        self._puts.pop(block, None)
+
+    def _fetch(self, ref: Ref, offset: int, length: int) -> bytes | memoryview:
+        if isinstance(ref, str):
+            return self._store.fetch_range(ref, offset, length)
+        if ref == LOG:
+            number, position = records.split_address(offset)
+            return pread_exactly(self._log_fd(number), position, length)
+        fd = os.open(spool_path(self._directory, ref), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return pread_exactly(fd, offset, length)
+        finally:
+            os.close(fd)
+
+    def _log_fd(self, number: int) -> int:
+        fd = self._log_fds.get(number)
+        if fd is None:
+            fd = self._log_fds[number] = os.open(log_path(self._directory, number), os.O_RDONLY | os.O_CLOEXEC)
+        return fd
+
+    def _forget_logs(self) -> None:
+        fds, self._log_fds = list(self._log_fds.values()), {}
+        for fd in fds:
+            os.close(fd)
+
+    def _open_manifest(self, pdh: PDH) -> Manifest:
+        if pdh in self._texts:
+            return Manifest(self._texts[pdh])
+        if self._catalog is None:
+            raise Damaged(f"no catalog to read manifest {pdh} from")
+        return Manifest(self._catalog.manifest(pdh))
+
+
+def _with_record(outcome: Outcome, record: CollectionRecord | None) -> Outcome:
+    if record is None:
+        return outcome
+    data = {name: getattr(outcome, name) for name in outcome.__slots__}
+    return Outcome(**{**data, "version": int(record.version)})

@@ -1,0 +1,315 @@
+"""The content of files: reads, writes to the log or to buffer blocks, and the sealing of those.
+
+Small new data go to the log (files up to 1 MiB), all other to a position-mapped block per 64 MiB piece, where bytes
+that are written again are replaced in place while the block is WRITABLE. Spool files are read and written outside
+every lock of the tree, between a reservation that counts the writer in and the publication of the segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from arvfuse.errors import FileTooBig, InvalidPath
+from arvfuse.model import records
+from arvfuse.model.blockstate import Event, State
+from arvfuse.model.locators import BLOCK_BYTES
+from arvfuse.model.ranges import HOLE, LOG, Ref, Segment
+from arvfuse.model.records import CODES
+from arvfuse.sdk.blocks import BufferBlock, DroppedBlock
+from arvfuse.sdk.log import DroppedLog
+from arvfuse.sdk.logged import LoggedTree, show
+from arvfuse.sdk.nodes import FileNode, Node
+
+SMALL_BYTES: Final = 1 << 20  # up to here a file's data go to the log
+INLINE_PARTS: Final = 64  # inline records of a file between two commits, before it gets a block of its own
+MAX_FILE_BYTES: Final = 16 << 40
+
+_WRITE_INLINE: Final = CODES[records.WriteInline]
+
+
+class ContentTree(LoggedTree):
+    """A logged tree whose files can be read and written."""
+
+    def read(self, file: FileNode, offset: int, size: int) -> bytes | memoryview:
+        """Up to *size* bytes from *offset*; short only at the end of the file."""
+        while True:
+            with self.held(file):
+                spans = self._cover(file, offset, size)
+            try:
+                parts = [self.shared.fetch(span.ref, span.offset, span.length) for span in spans]
+            except (DroppedLog, DroppedBlock):
+                continue  # a commit moved the bytes meanwhile: the segments say where to
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def cover(self, file: FileNode, offset: int, size: int, limit: int | None = None) -> list[Segment]:
+        """The segments that hold [offset, offset+size), at most *limit*."""
+        with self.held(file):
+            return file.segments.cover(offset, size, limit)
+
+    def write(self, file: FileNode, offset: int, data: bytes | bytearray | memoryview) -> int:
+        """Write all of *data*. It is safe from our death when this returns. FileTooBig, NoSpace, LogFailed."""
+        view = memoryview(data).cast("B") if not isinstance(data, bytes) else memoryview(data)
+        if offset < 0:
+            raise InvalidPath(show(file.name), "negative offset")
+        if offset + len(view) > MAX_FILE_BYTES:
+            raise FileTooBig(show(file.name))
+        if not len(view):
+            return 0
+        done = 0
+        while done < len(view):
+            with self.shared.file_lock(file.no):
+                done += self._write_some(file, offset + done, view[done:])
+            if done < len(view):
+                self._wait_at_gate(file)
+        return len(view)
+
+    def truncate(self, file: FileNode, size: int) -> None:
+        """Set the size; growth is a hole."""
+        if size < 0:
+            raise InvalidPath(show(file.name), "negative size")
+        if size > MAX_FILE_BYTES:
+            raise FileTooBig(show(file.name))
+        gone: list[BufferBlock] = []
+        with self.shared.file_lock(file.no):
+            with self.held(file) as tree:
+                tree.check_writable()
+                if size == file.size:
+                    file.mtime_ns = tree.shared.clock.time_ns()
+                    return
+                now = tree.shared.clock.time_ns()
+                tree.bind(file)
+                seq = tree.log(records.Truncate(file.no, size), now, orphan=file.parent is None)
+                file.changed_seq = seq
+                tree.cut(file, size, now)
+                if size == 0:
+                    file.inline_parts = 0
+                gone = tree._unused_buffers_locked(file)
+            tree._discard(gone)
+        tree.shared.log.flush(seq)
+
+    def set_attrs(self, node: Node, *, mtime_ns: int | None = None, mode: int | None = None) -> None:
+        """Set what lives beside the manifest: it holds as long as the node does."""
+        with self.held(node) as tree:
+            tree.check_writable()
+            if mtime_ns is not None:
+                node.mtime_ns = mtime_ns
+            if mode is not None:
+                node.mode = mode
+
+    def set_content(self, file: FileNode, parts: Iterable[tuple[int, Ref, int]]) -> None:
+        """Make the file consist of *parts*, segments of this workspace or committed blocks."""
+        listed = tuple(parts)
+        with self.shared.file_lock(file.no):
+            with self.held(file) as tree:
+                tree.check_writable()
+                now = tree.shared.clock.time_ns()
+                tree.bind(file)
+                seq = tree.log(records.Segments(file.no, listed), now, orphan=file.parent is None)
+                file.changed_seq = seq
+                tree.set_segments(file, listed, now)
+                tree._note_refs_locked(file)
+                gone = tree._unused_buffers_locked(file)
+            tree._discard(gone)
+        tree.shared.log.flush(seq)
+
+    def shareable(self, file: FileNode) -> tuple[tuple[int, Ref, int], ...]:
+        """The file's segments, in blocks that are sealed: what a copy may refer to."""
+        with self.shared.file_lock(file.no), self.held(file) as tree:
+            for block in list(file.buffers.values()):
+                tree._seal_locked(block)
+            parts = tuple(file.parts())
+            seq = tree.shared.log.seq
+        tree.shared.log.flush(seq)
+        return parts
+
+    def close_gate(self) -> None:
+        """Hold new block writes back and wait until those in flight are published."""
+        with self.settled:
+            self._gate += 1
+            while self._in_flight:
+                self.settled.wait()
+
+    def open_gate(self) -> None:
+        with self.settled:
+            self._gate -= 1
+            self.settled.notify_all()
+
+    def _cover(self, file: FileNode, offset: int, size: int) -> list[Segment]:
+        if size <= 0 or offset < 0:
+            return []
+        return file.segments.cover(offset, size)
+
+    def _write_inline(self, file: FileNode, offset: int, view: memoryview) -> bool:
+        """Write to the log if the file is small and the bytes are new; False if it has to be a block."""
+        end = offset + len(view)
+        with self.held(file) as tree:
+            tree.check_writable()
+            if end > SMALL_BYTES or file.size > SMALL_BYTES or file.buffers or file.inline_parts >= INLINE_PARTS:
+                return False
+            if file.inline_parts and any(s.ref == LOG for s in file.segments.cover(offset, len(view))):
+                return False
+            now = tree.shared.clock.time_ns()
+            tree.bind(file)
+            tree.ensure_base()
+            flags = records.ORPHAN if file.parent is None else 0
+            body = records.encode_inline(file.no, offset)
+            seq, address = tree.shared.append(tree.no, _WRITE_INLINE, body, view, flags=flags, wall_ns=now)
+            tree._changed_at(seq)
+            file.inline_parts += 1
+            file.changed_seq = seq
+            tree.put_segment(file, offset, len(view), LOG, address, now)
+            tree.unsettled[file.no] = file
+        tree.shared.log.flush(seq)
+        return True
+
+    def _write_some(self, file: FileNode, offset: int, view: memoryview) -> int:
+        """Write what can be written before a commit point closes the gate; the number of bytes. File lock held."""
+        if self._write_inline(file, offset, view):
+            return len(view)
+        if file.inline_parts:
+            self._promote(file)
+        return self._write_blocks(file, offset, view)
+
+    def _wait_at_gate(self, file: FileNode) -> None:
+        """Let a commit point pass. No lock held."""
+        with self.held(file) as tree:
+            while tree._gate:
+                tree.settled.wait()
+
+    def _promote(self, file: FileNode) -> None:
+        """Copy the file's inline data of this commit period to its blocks: it has become big, or is rewritten.
+
+        The file lock is held, so nobody else changes the file. What a closed gate holds back may as well stay."""
+        with self.held(file):
+            file.inline_parts = 0
+            spans = [s for s in file.segments if s.ref == LOG]
+        for span in spans:
+            data = self.read(file, span.start, span.length)
+            self._write_blocks(file, span.start, memoryview(data))
+
+    def _write_blocks(self, file: FileNode, offset: int, view: memoryview) -> int:
+        done = 0
+        seq = 0
+        while done < len(view):
+            piece, at = divmod(offset + done, BLOCK_BYTES)
+            part = min(len(view) - done, BLOCK_BYTES - at)
+            reserved = self._reserve(file, piece)
+            if reserved is None:
+                break
+            block, tree = reserved
+            written = False
+            try:
+                block.pwrite(view[done : done + part], at)
+                written = True
+            finally:
+                seq = max(seq, tree._publish(file, block, offset + done, part if written else 0, at))
+            done += part
+        if seq:
+            self.shared.log.flush(seq)
+        return done
+
+    def _reserve(self, file: FileNode, piece: int) -> tuple[BufferBlock, ContentTree] | None:
+        """The writable block of a piece, with a writer counted in; None while a commit point closes the gate."""
+        spare: BufferBlock | None = None
+        block: BufferBlock | None
+        while True:
+            with self.held(file) as tree:
+                tree.check_writable()
+                if tree._gate:
+                    block = None
+                    break
+                block = file.buffers.get(piece) or spare
+                if block is not None:
+                    file.buffers[piece] = block
+                    block.writers += 1
+                    tree._in_flight += 1
+                    break
+            spare = self.shared.blocks.new(file, piece)
+        if spare is not None and spare is not block:
+            self.shared.discard(spare)
+        return (block, tree) if block is not None else None
+
+    def _publish(self, file: FileNode, block: BufferBlock, offset: int, length: int, at: int) -> int:
+        """Count the writer out and let the file have what it wrote; the record's number, 0 for bytes in place.
+
+        The file still is in the tree in which the writer was counted in: a move to another waits for it."""
+        with self.lock:
+            block.writers -= 1
+            self._in_flight -= 1
+            seq = 0
+            if length:
+                block.size = max(block.size, at + length)
+                seq = self._publish_locked(file, block, offset, length, at)
+            if self._gate and not self._in_flight:
+                self.settled.notify_all()
+        return seq
+
+    def _publish_locked(self, file: FileNode, block: BufferBlock, offset: int, length: int, at: int) -> int:
+        now = self.shared.clock.time_ns()
+        there = file.segments.cover(offset, length, 2)
+        if len(there) == 1 and there[0].ref == block.no and there[0].length == length:
+            file.mtime_ns = now
+            self.last_change = self.shared.clock.monotonic()
+            seq = 0
+        else:
+            self.bind(file)
+            body = records.WriteBlock(file.no, offset, length, block.no, at)
+            seq = self.log(body, now, orphan=file.parent is None)
+            file.changed_seq = seq
+            self.put_segment(file, offset, length, block.no, at, now)
+            self.unsettled[file.no] = file
+            block.charged += length
+            self.shared.spool.charge(length)
+        if block.size == BLOCK_BYTES and not block.writers:
+            whole = file.segments.cover(block.piece * BLOCK_BYTES, BLOCK_BYTES, 2)
+            if len(whole) == 1 and whole[0].ref == block.no and whole[0].length == BLOCK_BYTES:
+                self._seal_locked(block)
+        return seq
+
+    def _seal_locked(self, block: BufferBlock) -> None:
+        """No more bytes for this block: log which of its ranges count. No writer is in it."""
+        file = block.file
+        assert block.writers == 0
+        if file.buffers.get(block.piece) is block:
+            del file.buffers[block.piece]
+        start = block.piece * BLOCK_BYTES
+        ranges = tuple((s.offset, s.length) for s in file.segments.cover(start, BLOCK_BYTES) if s.ref == block.no)
+        if not ranges:
+            self.shared.discard_later(block)
+            return
+        block.finish()
+        block.advance(Event.SEAL)
+        self.bind(file)
+        block.seal_seq = self.log(records.Seal(file.no, block.no, _joined(ranges)), orphan=file.parent is None)
+
+    def _unused_buffers_locked(self, file: FileNode) -> list[BufferBlock]:
+        """Writable blocks that no segment refers to any more, taken from the file."""
+        gone = []
+        for piece, block in list(file.buffers.items()):
+            used = any(s.ref == block.no for s in file.segments.cover(piece * BLOCK_BYTES, BLOCK_BYTES))
+            if not used and not block.writers:
+                del file.buffers[piece]
+                gone.append(block)
+        return gone
+
+    def _note_refs_locked(self, file: FileNode) -> None:
+        if any(isinstance(s.ref, int) and s.ref != HOLE for s in file.segments):
+            self.unsettled[file.no] = file
+
+    def _discard(self, blocks: list[BufferBlock]) -> None:
+        """Drop writable blocks that nobody refers to (outside the lock: it unlinks)."""
+        for block in blocks:
+            if block.state is State.WRITABLE and not block.writers:
+                self.shared.discard(block)
+
+
+def _joined(ranges: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """Neighbouring ranges as one."""
+    out: list[tuple[int, int]] = []
+    for offset, length in ranges:
+        if out and out[-1][0] + out[-1][1] == offset:
+            out[-1] = (out[-1][0], out[-1][1] + length)
+        else:
+            out.append((offset, length))
+    return tuple(out)

@@ -1,0 +1,254 @@
+"""A collection that can be changed: names, handles and commit points on top of content and log.
+
+Every mutator changes the tree and queues the record under the tree's lock, then has the log written before it
+returns (promise D1). Threading: any thread.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from arvfuse.errors import DirectoryNotEmpty, EntryExists, IsADirectory, NotADirectory
+from arvfuse.model import records
+from arvfuse.sdk.blocks import BufferBlock
+from arvfuse.sdk.content import ContentTree
+from arvfuse.sdk.logged import show
+from arvfuse.sdk.nodes import DirNode, FileNode, Node
+
+EARLY_SEAL_BYTES: Final = 4 << 20  # a tail of this size is sealed when its last writer closes
+
+
+class Renamed(NamedTuple):
+    """What a rename moved, and what it replaced."""
+
+    node: Node
+    replaced: Node | None
+
+
+class LiveTree(ContentTree):
+    """What an engine and the library change."""
+
+    # names
+
+    def lookup(self, parent: DirNode, name: bytes) -> Node:
+        """The node under *name*; NoSuchEntry."""
+        with self.held(parent) as tree:
+            return tree.child(parent, name)
+
+    def entries(self, parent: DirNode) -> list[tuple[bytes, Node]]:
+        """A sorted snapshot of a directory."""
+        with self.held(parent) as tree:
+            return sorted(tree.table(parent).items())
+
+    def create(self, parent: DirNode, name: bytes, *, mode: int = -1, exclusive: bool = False) -> FileNode:
+        """The file under *name*, made if it is missing. EntryExists (exclusive), IsADirectory."""
+        with self.held(parent) as tree:
+            tree.check_attached(parent)
+            old = tree.table(parent).get(name)
+            if old is not None:
+                if exclusive:
+                    raise EntryExists(show(name))
+                if isinstance(old, DirNode):
+                    raise IsADirectory(show(name))
+                return old
+            tree.check_writable()
+            now = tree.shared.clock.time_ns()
+            file = FileNode(tree.shared.numbers.next(), tree, mtime_ns=now, mode=mode)
+            tree.bind(parent)
+            seq = tree.log(records.Create(file.no, parent.no, name, max(mode, 0)), now)
+            file.stamp, file.changed_seq = tree.stamp, seq
+            tree.attach(parent, name, file, now)
+        tree.shared.log.flush(seq)
+        return file
+
+    def mkdir(self, parent: DirNode, name: bytes) -> DirNode:
+        """A new directory; EntryExists."""
+        with self.held(parent) as tree:
+            tree.check_attached(parent)
+            if name in tree.table(parent):
+                raise EntryExists(show(name))
+            tree.check_writable()
+            now = tree.shared.clock.time_ns()
+            directory = DirNode(tree.shared.numbers.next(), tree, mtime_ns=now)
+            tree.bind(parent)
+            seq = tree.log(records.Mkdir(directory.no, parent.no, name), now)
+            directory.stamp = tree.stamp
+            tree.attach(parent, name, directory, now)
+        tree.shared.log.flush(seq)
+        return directory
+
+    def unlink(self, parent: DirNode, name: bytes) -> FileNode:
+        """Remove a file; its open handles go on (C3). IsADirectory."""
+        with self.held(parent) as tree:
+            node = tree.child(parent, name)
+            if isinstance(node, DirNode):
+                raise IsADirectory(show(name))
+            seq, gone = tree._remove_locked(parent, name, node)
+        tree._discard(gone)
+        tree.shared.log.flush(seq)
+        return node
+
+    def rmdir(self, parent: DirNode, name: bytes) -> DirNode:
+        """Remove an empty directory. NotADirectory, DirectoryNotEmpty."""
+        with self.held(parent) as tree:
+            node = tree.child(parent, name)
+            if not isinstance(node, DirNode):
+                raise NotADirectory(show(name))
+            if tree.table(node):
+                raise DirectoryNotEmpty(show(name))
+            seq, gone = tree._remove_locked(parent, name, node)
+        tree._discard(gone)
+        tree.shared.log.flush(seq)
+        return node
+
+    def remove_tree(self, parent: DirNode, name: bytes) -> Node:
+        """Remove an entry with all below it."""
+        with self.held(parent) as tree:
+            node = tree.child(parent, name)
+            seq, gone = tree._remove_locked(parent, name, node)
+        tree._discard(gone)
+        tree.shared.log.flush(seq)
+        return node
+
+    def rename(
+        self, parent: DirNode, name: bytes, new_parent: DirNode, new_name: bytes, *, replace: bool = True
+    ) -> Renamed:
+        """Move an entry, also to another tree of the workspace. What it replaces stays usable through open handles."""
+        target = new_parent.tree
+        assert isinstance(target, LiveTree)
+        if target is self:
+            return self._rename(parent, name, new_parent, new_name, replace=replace)
+        self.close_gate()  # a write in flight ends in the tree in which it began
+        try:
+            with self.shared.sharing:
+                return self._rename(parent, name, new_parent, new_name, replace=replace)
+        finally:
+            self.open_gate()
+
+    def _rename(self, parent: DirNode, name: bytes, new_parent: DirNode, new_name: bytes, *, replace: bool) -> Renamed:
+        target = new_parent.tree
+        assert isinstance(target, LiveTree)
+        gone: list[BufferBlock] = []
+        with self.both_held(parent, new_parent):
+            self.check_writable()
+            target.check_writable()
+            self.check_attached(parent)
+            target.check_attached(new_parent)
+            node = self.child(parent, name)
+            replaced = self.check_rename(node, new_parent, new_name, replace=replace)
+            if target.table(new_parent).get(new_name) is node:
+                return Renamed(node, None)
+            now = self.shared.clock.time_ns()
+            self.bind(parent)
+            target.bind(new_parent)
+            if replaced is not None:
+                gone = target._orphan_locked(replaced)
+            if target is self:
+                seq = self.log(records.Rename(parent.no, name, new_parent.no, new_name), now)
+            else:
+                self.ensure_base()
+                body = records.Move(self.no, parent.no, name, node.no, new_parent.no, new_name)
+                seq = target.log(body, now)
+                self._changed_at(seq)
+                self.shared.tie(self.no, target.no)
+                self._hand_over(node, target)
+            self.move_entry(parent, name, new_parent, new_name, now)
+            if target is not self:
+                node.stamp = target.stamp  # the Move binds its number
+        self._discard(gone)
+        self.shared.log.flush(seq)
+        return Renamed(node, replaced)
+
+    # handles
+
+    def opened(self, file: FileNode, *, write: bool) -> None:
+        """A handle of the file was opened."""
+        with self.held(file):
+            file.handles += 1
+            file.writers += write
+
+    def closed(self, file: FileNode, *, write: bool) -> None:
+        """A handle was closed. Big tails start on their way; the content of an unlinked file goes with the last."""
+        gone: list[BufferBlock] = []
+        with self.held(file) as tree:
+            file.handles -= 1
+            file.writers -= write
+            if not file.handles and file.parent is None:
+                gone = tree._orphan_locked(file)
+                if file.stamp >= 0 and tree.writable:
+                    tree.log(records.Forget(file.no), orphan=True, counts=False)
+            elif not file.writers:
+                for block in list(file.buffers.values()):
+                    if block.size >= EARLY_SEAL_BYTES and not block.writers:
+                        tree._seal_locked(block)
+        tree._discard(gone)
+
+    def flush(self, file: FileNode, seen: int) -> int:
+        """Raise a background failure that came after mark *seen*, else return the mark (promise D4).
+
+        Keep ``file.error_mark`` as the next *seen* in either case."""
+        with self.held(file):
+            if file.error is not None and file.error_mark > seen:
+                raise file.error
+            return file.error_mark
+
+    def fsync(self, file: FileNode | None) -> None:
+        """Everything written so far survives a power cut (D2): spool data first, then the records that name them."""
+        with self.lock:
+            files = [file] if file is not None else list(self.unsettled.values())
+            blocks: set[int] = set()
+            for each in files:
+                if not each.pristine:
+                    blocks.update(s.ref for s in each.segments if isinstance(s.ref, int) and s.ref > 0)
+        for number in sorted(blocks):
+            self.shared.sync_block(number)
+        if blocks:
+            self.shared.sync_spool()
+        self.shared.log.sync()
+
+    # commit points
+
+    def boundary_locked(self) -> int:
+        """Seal every writable block and log the commit point; its number. Gate closed, lock held."""
+        for file in list(self.unsettled.values()):
+            for block in list(file.buffers.values()):
+                self._seal_locked(block)
+            file.inline_parts = 0
+        seq = self.log(records.Boundary(), counts=False)
+        self.boundary = seq
+        self.stamp = self.shared.stamps.next()
+        self.first_change = self.last_change = 0.0
+        return seq
+
+    def _remove_locked(self, parent: DirNode, name: bytes, node: Node) -> tuple[int, list[BufferBlock]]:
+        self.check_writable()
+        now = self.shared.clock.time_ns()
+        self.bind(parent)
+        gone = self._orphan_locked(node)
+        seq = self.log(records.Remove(parent.no, name), now)
+        self.detach(parent, name, now)
+        return seq, gone
+
+    def _orphan_locked(self, node: Node) -> list[BufferBlock]:
+        """A node is about to lose its name (or its last handle): open files get bound, others' blocks are let go."""
+        gone: list[BufferBlock] = []
+        below = node.loaded() if isinstance(node, DirNode) else iter((node,))
+        for each in below:
+            if not isinstance(each, FileNode):
+                continue
+            if each.handles:
+                self.bind(each)
+            else:
+                self.unsettled.pop(each.no, None)
+                gone.extend(each.buffers.values())
+                each.buffers.clear()
+        for each in node.loaded() if isinstance(node, DirNode) else ():
+            if isinstance(each, FileNode) and each.handles:
+                each.parent = None
+        return gone
+
+    def _hand_over(self, node: Node, target: LiveTree) -> None:
+        """Files that move to another tree take their unsettled segments along."""
+        for each in node.loaded() if isinstance(node, DirNode) else iter((node,)):
+            if isinstance(each, FileNode) and self.unsettled.pop(each.no, None) is not None:
+                target.unsettled[each.no] = each

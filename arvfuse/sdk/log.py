@@ -1,0 +1,351 @@
+"""The log of one mount or session: the totally ordered record of every change, small data inline.
+
+``LogWriter`` is the only writer. ``append`` gives a record its sequence number and its place without any I/O;
+``flush`` is a group write: whoever holds the LOG lock writes all that is queued. Inline data is readable from
+memory until it is written. When a write fails for want of space the preallocated reserve is freed and the write
+repeated; if that fails too the log is failed: nothing more is taken (LogFailed), what was not written is refused to
+its requests. ``LogReader`` follows a log that is being written, or reads a dead one; a cut-off record at the end of
+the last file is the end. Any thread may call the writer; a reader belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from arvfuse.errors import Damaged, LogFailed, NoSpace
+from arvfuse.model import records
+from arvfuse.model.records import FILE_HEADER, HEADER, Record, address_of, split_address
+from arvfuse.ports import Clock
+from arvfuse.sync import Rank, RankedLock
+
+LOG_FILE_BYTES: Final = 64 << 20
+RESERVE_BYTES: Final = 64 << 20
+_IOV_MAX: Final = 1000
+_READ_BYTES: Final = 4 << 20
+
+
+def log_path(directory: Path, number: int) -> Path:
+    """Log file *number* below the mount's directory."""
+    return directory / "log" / f"{number:08d}"
+
+
+def log_numbers(directory: Path) -> list[int]:
+    """The numbers of the log files that exist, ascending."""
+    try:
+        names = os.listdir(directory / "log")
+    except FileNotFoundError:
+        return []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+class DroppedLog(LookupError):
+    """The log file was dropped since the address was taken: resolve the segment again."""
+
+
+class LogWriter:
+    """Appends records to numbered files.
+
+    Invariants: addresses and sequence numbers rise; flushed_seq <= seq; every queued record has a place behind all
+    written ones.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        boot_id: bytes,
+        clock: Clock,
+        first_seq: int = 1,
+        file_bytes: int = LOG_FILE_BYTES,
+        reserve_bytes: int = 0,
+    ) -> None:
+        self._directory: Final = directory
+        self._boot_id: Final = boot_id
+        self._clock: Final = clock
+        self._file_bytes: Final = file_bytes
+        self._reserve: Final = directory / "log" / "reserve"
+        self._queue_lock: Final = RankedLock(Rank.LEAF)
+        self._queue: list[tuple[int, list[bytes | memoryview]]] = []  # guarded by: _queue_lock
+        self._unwritten: dict[int, bytes | memoryview] = {}  # address -> inline data; guarded by: _queue_lock
+        self._seq = first_seq - 1  # guarded by: _queue_lock
+        self._number = (log_numbers(directory) or [0])[-1] + 1  # file of the next record; guarded by: _queue_lock
+        self._position = FILE_HEADER.size  # in that file; guarded by: _queue_lock
+        self._failure: LogFailed | None = None  # guarded by: _queue_lock
+        self._write_lock: Final = RankedLock(Rank.LOG)
+        self._flushed = first_seq - 1  # guarded by: _write_lock; read without
+        self._fds: dict[int, int] = {}  # file number -> descriptor; changed under both locks, read under either
+        self._reading = 0  # reads with a descriptor in hand; guarded by: _queue_lock
+        self._retired: list[int] = []  # descriptors of dropped files; guarded by: _queue_lock
+        self._unsynced: set[int] = set()  # guarded by: _write_lock
+        (directory / "log").mkdir(parents=True, exist_ok=True)
+        if reserve_bytes:
+            self._preallocate(reserve_bytes)
+
+    def __repr__(self) -> str:
+        state = "failed" if self._failure else "open"
+        return f"<LogWriter {state} seq={self._seq} flushed={self._flushed} file={self._number}>"
+
+    @property
+    def seq(self) -> int:
+        """The number of the last record appended."""
+        return self._seq
+
+    @property
+    def flushed_seq(self) -> int:
+        """The number of the last record that survives our death."""
+        return self._flushed
+
+    @property
+    def file_number(self) -> int:
+        """The file into which the next record goes (or the one behind it)."""
+        return self._number
+
+    def append(
+        self, tree: int, code: int, body: bytes, data: bytes | memoryview = b"", *, flags: int = 0, wall_ns: int = 0
+    ) -> tuple[int, int]:
+        """Queue a record; (its sequence number, the log address of *data*). Memory only. LogFailed once failed.
+
+        *data* must not change before flush() of that number returned."""
+        size = HEADER.size + len(body) + len(data)
+        now = wall_ns or self._clock.time_ns()
+        with self._queue_lock:
+            if self._failure is not None:
+                raise self._failure
+            if self._position + size > self._file_bytes and self._position > FILE_HEADER.size:
+                self._number += 1
+                self._position = FILE_HEADER.size
+            self._seq += 1
+            seq = self._seq
+            address = address_of(self._number, self._position + HEADER.size + len(body))
+            self._queue.append((self._number, records.frame(seq, now, tree, flags, code, body, data)))
+            if len(data):
+                self._unwritten[address] = data
+            self._position += size
+        return seq, address
+
+    def flush(self, seq: int) -> None:
+        """Return when every record up to *seq* survives the death of our processes. LogFailed if it cannot."""
+        if self._flushed >= seq:
+            return
+        with self._write_lock:
+            if self._flushed >= seq:
+                return
+            self._write_queued_locked()
+
+    def read(self, address: int, length: int) -> bytes | memoryview:
+        """Inline data. DroppedLog if the file is gone; Damaged if it is shorter than it should be."""
+        number, position = split_address(address)
+        with self._queue_lock:
+            for start, data in self._unwritten.items():
+                if start <= address < start + len(data):
+                    return memoryview(data)[address - start : address - start + length]
+            fd = self._fds.get(number)
+            if fd is None:
+                raise DroppedLog(number)
+            self._reading += 1
+        try:
+            data = os.pread(fd, length, position)
+        finally:
+            with self._queue_lock:
+                self._reading -= 1
+                idle = [] if self._reading else self._take_retired_locked()
+            for old in idle:
+                os.close(old)
+        if len(data) != length:
+            raise Damaged(f"log file {number}: ends inside the data of a record")
+        return data
+
+    def sync(self) -> None:
+        """Every record flushed so far survives a power cut when this returns."""
+        with self._write_lock:
+            if self._queue:
+                self._write_queued_locked()
+            fds = [self._fds[number] for number in self._unsynced if number in self._fds]
+            self._unsynced.clear()
+        for fd in fds:
+            os.fdatasync(fd)
+        _sync_directory(self._directory / "log")
+
+    def numbers(self) -> list[int]:
+        """The files that exist, ascending; the last is the one being written."""
+        return sorted(self._fds)
+
+    def drop(self, number: int) -> int:
+        """Delete a file that nothing needs any more; the bytes it had. Never the one being written."""
+        with self._write_lock:
+            if number >= self._number or number not in self._fds:
+                return 0
+            size = os.fstat(self._fds[number]).st_size
+            with self._queue_lock:  # a read that has begun keeps the descriptor from being closed and used again
+                self._retired.append(self._fds.pop(number))
+                idle = [] if self._reading else self._take_retired_locked()
+            for fd in idle:
+                os.close(fd)
+            log_path(self._directory, number).unlink(missing_ok=True)
+        return size
+
+    def close(self) -> None:
+        """Write what is queued and close the files (which stay)."""
+        with self._write_lock:
+            if self._queue and self._failure is None:
+                self._write_queued_locked()
+            with self._queue_lock:
+                fds = [*self._fds.values(), *self._take_retired_locked()]
+                self._fds.clear()
+        for fd in fds:
+            os.close(fd)
+
+    def _take_retired_locked(self) -> list[int]:
+        retired, self._retired = self._retired, []
+        return retired
+
+    def _write_queued_locked(self) -> None:
+        """The one place that does I/O under a lock (LOG)."""
+        with self._queue_lock:
+            queued, self._queue = self._queue, []
+            last, addresses = self._seq, list(self._unwritten)
+            failure = self._failure
+        if failure is not None:
+            raise failure
+        start = 0
+        while start < len(queued):
+            number = queued[start][0]
+            end = start
+            while end < len(queued) and queued[end][0] == number:
+                end += 1
+            self._write_file_locked(number, [part for _, parts in queued[start:end] for part in parts])
+            start = end
+        with self._queue_lock:
+            for address in addresses:
+                del self._unwritten[address]
+        self._flushed = last
+
+    def _write_file_locked(self, number: int, parts: list[bytes | memoryview]) -> None:
+        fd = self._fds.get(number)
+        try:
+            if fd is None:
+                path = log_path(self._directory, number)
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND, 0o600)
+                with self._queue_lock:
+                    self._fds[number] = fd
+                os.write(fd, records.file_header(number, self._boot_id))
+            self._unsynced.add(number)
+            good = os.fstat(fd).st_size
+            try:
+                write_all(fd, parts)
+            except OSError as exc:
+                os.ftruncate(fd, good)
+                if exc.errno != errno.ENOSPC or not self._free_reserve():
+                    raise
+                write_all(fd, parts)
+        except OSError as exc:
+            failure = LogFailed(f"the log of the mount cannot be written: {exc.strerror}; free space, then remount")
+            with self._queue_lock:
+                self._failure = failure
+            raise failure from exc
+
+    def _preallocate(self, size: int) -> None:
+        fd = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError as exc:
+            self._reserve.unlink()
+            raise NoSpace(str(self._directory), "no room for the reserve of the mount's log") from exc
+        finally:
+            os.close(fd)
+
+    def _free_reserve(self) -> bool:
+        try:
+            self._reserve.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+
+class LogReader:
+    """Reads records in order across files, from the first that exists."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory: Final = directory
+        self._number = 0  # confined to the reading thread, as all below
+        self._position = 0
+        self._fd = -1
+        self._left = b""
+        self.boot_id = b""
+
+    def read(self) -> Iterator[Record]:
+        """The records that are there and were not given yet. Damaged if one that is wholly there is not sound."""
+        while True:
+            if self._fd < 0 and not self._open_next():
+                return
+            yield from self._read_file()
+            later = [n for n in log_numbers(self._directory) if n > self._number]
+            if not later:
+                return
+            yield from self._read_file()  # what came between our last read and the start of the next file
+            if self._left:
+                raise Damaged(f"log file {self._number}: ends inside a record, and is not the last")
+            os.close(self._fd)
+            self._fd = -1
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open_next(self) -> bool:
+        later = [n for n in log_numbers(self._directory) if n > self._number]
+        if not later:
+            return False
+        fd = os.open(log_path(self._directory, later[0]), os.O_RDONLY | os.O_CLOEXEC)
+        head = os.pread(fd, FILE_HEADER.size, 0)
+        if len(head) < FILE_HEADER.size:  # being made, or cut off at birth
+            os.close(fd)
+            return False
+        try:
+            self.boot_id = records.check_file_header(head, later[0])
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd, self._number, self._position, self._left = fd, later[0], FILE_HEADER.size, b""
+        return True
+
+    def _read_file(self) -> Iterator[Record]:
+        while True:
+            chunk = os.pread(self._fd, _READ_BYTES, self._position + len(self._left))
+            if not chunk:
+                return
+            data = self._left + chunk if self._left else chunk
+            base = address_of(self._number, self._position)
+            end = base
+            for record in records.parse(memoryview(data), base):
+                end = record.end
+                yield record
+            self._left = data[end - base :]
+            self._position += end - base
+
+
+def write_all(fd: int, parts: list[bytes | memoryview]) -> None:
+    """writev of any number of parts, looping on short writes."""
+    pending = [memoryview(part) for part in parts if len(part)]
+    while pending:
+        written = os.writev(fd, pending[:_IOV_MAX])
+        done = 0
+        while done < len(pending) and written >= len(pending[done]):
+            written -= len(pending[done])
+            done += 1
+        if written:
+            pending[done] = pending[done][written:]
+        del pending[:done]
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,157 @@
+"""A tree whose changes are records: its lock, its place in the log, the numbers bound since the last commit point.
+
+Threading: any thread. The lock (rank COLLECTION) guards all nodes of the tree.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Self
+
+from arvfuse.errors import ReadOnly, StaleNode
+from arvfuse.model import records
+from arvfuse.model.collections import CollectionRecord
+from arvfuse.model.manifests import Manifest
+from arvfuse.model.records import CODES, Body
+from arvfuse.sdk.nodes import DirNode, FileNode, Node
+from arvfuse.sdk.shared import Shared
+from arvfuse.sdk.tree import Tree
+from arvfuse.sync import Rank, RankedLock
+
+
+class LoggedTree(Tree):
+    """One collection of a workspace. ``no`` is the node number of its root.
+
+    *asof*: last record that a commit covered; *boundary*: last commit point; *changed_seq*: last record that changed
+    something. first_change/last_change: monotonic seconds, 0 when nothing waits for a commit.
+    """
+
+    def __init__(
+        self, shared: Shared, manifest: Manifest | None, record: CollectionRecord | None, *, kind: str, writable: bool
+    ) -> None:
+        super().__init__(
+            manifest, number=shared.numbers.next, mtime_ns=record.modified_at_ns if record else shared.clock.time_ns()
+        )
+        self.shared: Final = shared
+        self.kind: Final = kind
+        self.writable = writable
+        self.record = record
+        self.uuid: str | None = record.uuid if record else None
+        self.lock: Final = RankedLock(Rank.COLLECTION, self.no)
+        self.settled: Final = threading.Condition(self.lock)  # type: ignore[arg-type] # a lock in all that Condition uses
+        self.version = int(record.version) if record else 0  # guarded by: lock, as all below
+        self.pdh = str(record.pdh) if record else ""
+        self.stamp = shared.stamps.next()
+        self.asof = 0
+        self.boundary = 0
+        self.changed_seq = 0
+        self.first_change = 0.0
+        self.last_change = 0.0
+        self.failed_seq = 0  # changes up to here had their failure reported
+        self.unsettled: dict[int, FileNode] = {}  # files with segments in the log or in buffer blocks
+        self._gate = 0  # commit points and moves that wait for the writes in flight
+        self._in_flight = 0
+        self._base_file = -1  # log file that holds our newest Base record
+        self._base_pdh = self.pdh
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.no} {self.uuid} v{self.version} seq={self.changed_seq} asof={self.asof}>"
+
+    @property
+    def dirty(self) -> bool:
+        """Changes that no commit covered yet."""
+        return self.changed_seq > self.asof
+
+    def log(self, body: Body, wall_ns: int = 0, *, orphan: bool = False, counts: bool = True) -> int:
+        """Queue a record, behind a Base record if this log file has none of ours."""
+        self.ensure_base()
+        flags = records.ORPHAN if orphan else 0
+        encoded = records.encode(body)
+        seq, _ = self.shared.append(self.no, CODES[type(body)], encoded, flags=flags, wall_ns=wall_ns)
+        if counts:
+            self._changed_at(seq)
+        return seq
+
+    def ensure_base(self) -> None:
+        """Let the current log file say on what our records build."""
+        current = self.shared.log.file_number
+        if self._base_file == current:
+            return
+        self._base_file = current
+        record = self.record
+        body = records.Base(
+            self.kind, self.uuid, self.version, self._base_pdh, self.asof,
+            record.name if record else "", record.owner if record else None,
+        )  # fmt: skip
+        self.shared.append(self.no, CODES[records.Base], records.encode(body))
+
+    def rebase(self, seq: int, pdh: str) -> None:
+        """A commit covered everything up to *seq*: our tree there is manifest *pdh*."""
+        self.asof = seq
+        self._base_pdh = pdh
+        self._base_file = -1
+
+    def bind(self, node: Node) -> None:
+        """Make sure that the log says which entry the node's number means, since the last commit point."""
+        chain: list[Node] = []
+        at: Node | None = node
+        while at is not None and at.stamp != self.stamp:
+            chain.append(at)
+            at = at.parent
+        for each in reversed(chain):
+            if each.parent is not None:
+                self.log(records.Adopt(each.no, each.parent.no, each.name), counts=False)
+            each.stamp = self.stamp
+
+    def check_writable(self) -> None:
+        if not self.writable:
+            raise ReadOnly()
+
+    def check_attached(self, directory: DirNode) -> None:
+        """StaleNode for a directory that was removed."""
+        if directory.parent is None and directory is not self.root:
+            raise StaleNode(show(directory.name))
+
+    @contextmanager
+    def held(self, node: Node) -> Iterator[Self]:
+        """The lock of the tree that the node is in now (a rename may have moved it)."""
+        while True:
+            tree = node.tree
+            assert isinstance(tree, type(self))
+            with tree.lock:
+                if node.tree is tree:
+                    yield tree
+                    return
+
+    @contextmanager
+    def both_held(self, one: DirNode, other: DirNode) -> Iterator[None]:
+        """Both directories' trees, in rank order. Directories of live trees change their tree only under its lock."""
+        while True:
+            trees: dict[int, Any] = {one.tree.no: one.tree, other.tree.no: other.tree}
+            locks = [trees[no].lock for no in sorted(trees)]
+            with locks[0], locks[-1] if len(locks) > 1 else _Nothing():
+                if one.tree is self and one.tree.no in trees and other.tree.no in trees:
+                    yield
+                    return
+            if one.tree is not self:
+                raise StaleNode(show(one.name))
+
+    def _changed_at(self, seq: int) -> None:
+        self.changed_seq = seq
+        now = self.shared.clock.monotonic()
+        self.last_change = now
+        if not self.first_change:
+            self.first_change = now
+
+
+class _Nothing:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def show(name: bytes) -> str:
+    """A name for a message."""
+    return name.decode("utf-8", "surrogateescape")

@@ -1,0 +1,56 @@
+"""The committer's merge: what a save does when the record moved since the version it builds on (promise D6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from arvfuse.model.manifests import Manifest
+from arvfuse.model.manifestview import ManifestView
+from arvfuse.model.merge import FileValue, View, merge, to_json
+from arvfuse.sdk.nodes import Path
+from arvfuse.sdk.replica import apply_effect
+from arvfuse.sdk.tree import Tree
+
+
+class _OursView(ManifestView):
+    """The text of a tree, whose files know when they were changed."""
+
+    __slots__ = ("_at", "_ours", "_tree")
+
+    def __init__(self, manifest: Manifest, tree: Tree, path: Path = ()) -> None:
+        super().__init__(manifest, path)
+        self._ours: Final = manifest
+        self._tree: Final = tree
+        self._at: Final = path
+
+    def files(self) -> Mapping[bytes, FileValue]:
+        found: dict[bytes, FileValue] = {}
+        for name, value in super().files().items():
+            node = self._tree.find((*self._at, name))
+            found[name] = replace(value, changed_ns=node.mtime_ns if node is not None else 0)
+        return found
+
+    def dirs(self) -> Mapping[bytes, View]:
+        return {name: _OursView(self._ours, self._tree, (*self._at, name)) for name in super().dirs()}
+
+
+def merged_text(
+    *, base: Manifest, ours: Tree, ours_text: bytes, theirs: Manifest, theirs_ns: int, now_ns: int
+) -> tuple[bytes, tuple[Any, ...]]:
+    """(text of the merged tree, effects that turn ours into it)."""
+
+    effects = merge(
+        ManifestView(base),
+        _OursView(Manifest(ours_text), ours),
+        ManifestView(theirs, changed_ns=theirs_ns),
+        now_ns=now_ns,
+    )
+    if not effects:
+        return ours_text, ()
+    merged = Tree(Manifest(ours_text), number=lambda: 0)
+    encoded = tuple(to_json(effect) for effect in effects)
+    for effect in encoded:
+        apply_effect(merged, effect, now_ns)
+    return merged.render()[0], encoded

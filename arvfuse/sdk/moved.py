@@ -1,0 +1,106 @@
+"""Where bytes went: a sorted file ``moved/<N>-<tree>`` from log and block ranges to locators (doc/formats.md).
+
+Written by the committer before it saves, read by the side that wrote the log to replace its references. Little
+endian: magic, count of entries, count of locators; entries (space, start, length, locator index, offset) sorted by
+(space, start); locators as length-prefixed text. Space 0 is the log, others are block numbers. Immutable once made.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from arvfuse.errors import Damaged
+from arvfuse.model.ranges import HOLE, Ref, Segment
+
+_HEAD: Final = struct.Struct("<8sII")
+_ENTRY: Final = struct.Struct("<qQQIQ")
+_MAGIC: Final = b"arvmoved"
+
+Entry = tuple[int, int, int, str, int]  # space, start, length, locator, offset in the block
+
+
+def write_moved(path: Path, entries: Iterable[Entry]) -> None:
+    """Make the file, safe from a power cut. An old one of the same name is replaced."""
+    numbers: dict[str, int] = {}
+    rows = [
+        (space, start, length, numbers.setdefault(locator, len(numbers)), offset)
+        for space, start, length, locator, offset in sorted(entries)
+    ]
+    texts = [locator.encode() for locator in numbers]
+    data = b"".join(
+        [
+            _HEAD.pack(_MAGIC, len(rows), len(texts)),
+            *(_ENTRY.pack(*row) for row in rows),
+            *(struct.pack("<H", len(text)) + text for text in texts),
+        ]
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+class Moved:
+    """The table, searched where it lies: nothing is parsed that is not looked up."""
+
+    def __init__(self, data: bytes) -> None:
+        """Damaged if *data* is no such table."""
+        self._data: Final = data
+        if len(data) < _HEAD.size:
+            raise Damaged("table of moved ranges: shorter than its header")
+        magic, self._count, texts = _HEAD.unpack_from(data)
+        position = _HEAD.size + self._count * _ENTRY.size
+        if magic != _MAGIC or position > len(data):
+            raise Damaged("table of moved ranges: not one, or cut off")
+        self._locators: Final[list[str]] = []
+        for _ in range(texts):
+            (length,) = struct.unpack_from("<H", data, position)
+            position += 2
+            self._locators.append(data[position : position + length].decode())
+            position += length
+
+    @classmethod
+    def read(cls, path: Path) -> Moved:
+        """The table in *path*. OSError if it cannot be read."""
+        return cls(path.read_bytes())
+
+    def __len__(self) -> int:
+        return int(self._count)
+
+    def resolve(self, segment: Segment) -> list[tuple[int, Ref, int]] | None:
+        """The parts that stand for *segment* now; None if it refers to nothing that moved, or not wholly."""
+        if isinstance(segment.ref, str) or segment.ref == HOLE:
+            return None
+        space, start, left = segment.ref, segment.offset, segment.length
+        at = self._last_at_or_before(space, start)
+        parts: list[tuple[int, Ref, int]] = []
+        while left:
+            if not 0 <= at < self._count:
+                return None
+            found, first, length, locator, offset = _ENTRY.unpack_from(self._data, _HEAD.size + at * _ENTRY.size)
+            if found != space or not first <= start < first + length:
+                return None
+            part = min(left, first + length - start)
+            parts.append((part, self._locators[locator], offset + start - first))
+            start += part
+            left -= part
+            at += 1
+        return parts
+
+    def _last_at_or_before(self, space: int, start: int) -> int:
+        low, high = 0, self._count
+        while low < high:
+            middle = (low + high) // 2
+            found, first, *_ = _ENTRY.unpack_from(self._data, _HEAD.size + middle * _ENTRY.size)
+            if (found, first) <= (space, start):
+                low = middle + 1
+            else:
+                high = middle
+        return low - 1

@@ -1,0 +1,227 @@
+"""Packing: what a commit does with the data of changed files that are not in blocks yet.
+
+Small data (inline in the log) are joined into blocks of up to 64 MiB, in path order. Tails of files that grow slowly
+are joined with the segments before them by doubling, so a byte is copied a logarithmic number of times; a piece of
+64 MiB that became complete, or that consists of more than 1,024 segments, is rewritten as one block, so cuts stay
+where ``put`` makes them. Sealed buffer blocks are stored by the put threads; here their segments are only replaced.
+All bytes move through the ports; afterwards every segment of the tree is a locator or a hole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from arvfuse.model.locators import BLOCK_BYTES
+from arvfuse.model.ranges import HOLE, LOG, Ref, Segment, SegmentMap
+from arvfuse.ports import BlockStore
+from arvfuse.sdk.moved import Entry
+from arvfuse.sdk.nodes import FileNode
+from arvfuse.sdk.putpool import Pool, Stored, put_parts
+from arvfuse.sdk.replica import ReplicaTree
+
+PACK_BELOW: Final = 1 << 20  # a run of new bytes shorter than this shares a block with others
+MANY_SEGMENTS: Final = 1024
+_READ_BYTES: Final = 4 << 20
+
+
+class _Unit(NamedTuple):
+    """Segments of one file that become one contiguous range of a block."""
+
+    file: FileNode
+    segments: tuple[Segment, ...]
+    length: int
+
+
+class Packer:
+    """One packing run over some trees. *fetch* reads segments; *stored* gives a sealed block's future."""
+
+    def __init__(
+        self, *, store: BlockStore, pool: Pool, spool: Path, fetch: Callable[[Ref, int, int], bytes | memoryview],
+        stored: Callable[[int, FileNode], Future[Stored]],
+    ) -> None:  # fmt: skip
+        self._store: Final = store
+        self._pool: Final = pool
+        self._spool: Final = spool
+        self._fetch: Final = fetch
+        self._stored: Final = stored
+        self._count = 0
+
+    def pack(self, trees: Iterable[ReplicaTree]) -> list[Entry]:
+        """Bring every changed file of *trees* into blocks; where log and block ranges went. Store errors."""
+        files = [file for tree in trees for file in local_files(tree)]
+        small: list[_Unit] = []
+        jobs: list[tuple[list[_Unit], Future[str]]] = []
+        blocks: dict[int, Future[Stored]] = {}
+        for file in files:
+            units, direct = plan(file)
+            for unit in units:
+                if unit.length < PACK_BELOW:
+                    small.append(unit)
+                else:
+                    jobs.append(([unit], self._submit([unit])))
+            for block in direct:
+                if block not in blocks:
+                    blocks[block] = self._stored(block, file)
+        jobs.extend((group, self._submit(group)) for group in groups(small))
+        entries: list[Entry] = []
+        places: dict[int, list[tuple[Segment, str, int]]] = {}
+        for group, future in jobs:
+            locator = future.result()
+            at = 0
+            for unit in group:
+                for segment in unit.segments:
+                    places.setdefault(id(unit.file), []).append((segment, locator, at))
+                    if not isinstance(segment.ref, str):
+                        entries.append((segment.ref, segment.offset, segment.length, locator, at))
+                    at += segment.length
+        where = {block: block_entries(block, future.result()) for block, future in blocks.items()}
+        for rows in where.values():
+            entries.extend(rows)
+        for file in files:
+            _replace(file, places.get(id(file), []), where)
+        return entries
+
+    def _submit(self, group: list[_Unit]) -> Future[str]:
+        self._count += 1
+        return self._pool.submit(put_parts, self._store, self._spool / f"pack{self._count}", self._bytes_of(group))
+
+    def _bytes_of(self, group: list[_Unit]) -> Iterator[bytes | memoryview]:
+        for unit in group:
+            for segment in unit.segments:
+                for start in range(0, segment.length, _READ_BYTES):
+                    part = min(_READ_BYTES, segment.length - start)
+                    yield self._fetch(segment.ref, segment.offset + start, part)
+
+
+def local_files(tree: ReplicaTree) -> Iterator[FileNode]:
+    """The files with segments in the log or in buffer blocks, in path order, then the unlinked ones."""
+    for directory in tree.changed_directories():
+        entries = tree.table(directory)
+        for name in sorted(entries):
+            node = entries[name]
+            if isinstance(node, FileNode) and not node.pristine and _is_local(node):
+                yield node
+    for file in tree.orphans.values():
+        if not file.pristine and _is_local(file):
+            yield file
+
+
+def plan(file: FileNode) -> tuple[list[_Unit], set[int]]:
+    """(units to be packed, buffer blocks that are stored as they are) of a file."""
+    units: list[_Unit] = []
+    direct: set[int] = set()
+    for run in _runs(file.segments):
+        join = _join_from(run, file)
+        for index, segment in enumerate(run[:join]):
+            if segment.ref == LOG:
+                previous = units[-1] if units and index and units[-1].segments[-1] is run[index - 1] else None
+                if previous is not None:
+                    units[-1] = _Unit(file, (*previous.segments, segment), previous.length + segment.length)
+                else:
+                    units.append(_Unit(file, (segment,), segment.length))
+            elif isinstance(segment.ref, int):
+                direct.add(segment.ref)
+        if join < len(run):
+            tail = tuple(run[join:])
+            units.append(_Unit(file, tail, sum(s.length for s in tail)))
+    return units, direct
+
+
+def groups(units: list[_Unit]) -> Iterator[list[_Unit]]:
+    """Units in order, in groups that fill a block each."""
+    group: list[_Unit] = []
+    size = 0
+    for unit in units:
+        if size + unit.length > BLOCK_BYTES and group:
+            yield group
+            group, size = [], 0
+        group.append(unit)
+        size += unit.length
+    if group:
+        yield group
+
+
+def block_entries(block: int, stored: Stored) -> list[Entry]:
+    """Where the live ranges of a stored buffer block went."""
+    rows: list[Entry] = []
+    at = 0
+    for offset, length in stored.ranges:
+        rows.append((block, offset, length, stored.locator, at))
+        at += length
+    return rows
+
+
+def _is_local(file: FileNode) -> bool:
+    return any(isinstance(s.ref, int) and s.ref != HOLE for s in file.segments)
+
+
+def _runs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
+    """Maximal neighbouring segments without holes, inside one piece each."""
+    run: list[Segment] = []
+    for segment in segments:
+        for part in _cut(segment):
+            if run and (part.ref == HOLE or part.start % BLOCK_BYTES == 0):
+                yield run
+                run = []
+            if part.ref != HOLE:
+                run.append(part)
+    if run:
+        yield run
+
+
+def _cut(segment: Segment) -> Iterator[Segment]:
+    """The segment, cut where a piece of the file ends."""
+    start, length, ref, offset = segment
+    while length:
+        part = min(length, BLOCK_BYTES - start % BLOCK_BYTES)
+        yield Segment(start, part, ref, offset)
+        start, length = start + part, length - part
+        if ref != HOLE:
+            offset += part
+
+
+def _join_from(run: list[Segment], file: FileNode) -> int:
+    """The index from which the run's segments become one; len(run) if none do."""
+    if len(run) == 1 or not any(isinstance(s.ref, int) for s in run):
+        return len(run)
+    end = run[-1].start + run[-1].length
+    whole = run[0].start % BLOCK_BYTES == 0 and end % BLOCK_BYTES == 0
+    if (whole and file.base_size < end) or len(run) > MANY_SEGMENTS:
+        return 0
+    if isinstance(run[-1].ref, str) or end != file.size:
+        return len(run)
+    total = run[-1].length
+    index = len(run) - 1
+    while index and run[index - 1].length <= 2 * total:
+        index -= 1
+        total += run[index].length
+    return index if index < len(run) - 1 else len(run)
+
+
+def _replace(file: FileNode, places: list[tuple[Segment, str, int]], where: dict[int, list[Entry]]) -> None:
+    """Let the file's segments say where their bytes are now."""
+    parts: list[tuple[int, Ref, int]] = []
+    packed = {segment.start: (segment.length, locator, at) for segment, locator, at in places}
+    for whole in file.segments:
+        for segment in _cut(whole):
+            if segment.start in packed:
+                parts.append(packed[segment.start])
+            elif isinstance(segment.ref, int) and segment.ref > 0:
+                parts.extend(_look_up(segment, where[segment.ref]))
+            else:
+                parts.append((segment.length, segment.ref, segment.offset))
+    file.segments = SegmentMap(parts)
+
+
+def _look_up(segment: Segment, rows: list[Entry]) -> Iterator[tuple[int, Ref, int]]:
+    start, left = segment.offset, segment.length
+    for _, first, length, locator, offset in rows:
+        if left and first <= start < first + length:
+            part = min(left, first + length - start)
+            yield part, locator, offset + start - first
+            start += part
+            left -= part
+    assert not left, f"block {segment.ref} was sealed without bytes that a file uses"

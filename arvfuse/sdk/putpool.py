@@ -1,0 +1,136 @@
+"""The put threads, and what they do: hash the live ranges of a file and hand it to the store as a block.
+
+A spool file whose live bytes are the whole file is adopted as it is; otherwise the live ranges are copied to a file
+of their own first, so dead bytes are never stored. Hashing reads into one reused buffer per call, never a mapping
+(a disk error must be an error, not SIGBUS). Owns its threads; close() joins them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+import xxhash
+
+from arvfuse.errors import Damaged, StoreUnavailable
+from arvfuse.model.checks import PIECE_BYTES
+from arvfuse.ports import BlockStore
+
+PUT_THREADS: Final = 2
+_BUFFER_BYTES: Final = 1 << 20
+
+
+class Pool(Protocol):
+    """What runs puts: threads in life, a stepper in tests."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]: ...
+
+    def close(self) -> None: ...
+
+
+class PutPool:
+    """Put threads with names."""
+
+    def __init__(self, threads: int = PUT_THREADS) -> None:
+        self._executor: Final = ThreadPoolExecutor(threads, thread_name_prefix="put")
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        return self._executor.submit(fn, *args)
+
+    def close(self) -> None:
+        """Finish what runs, cancel what waits, join."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+class Stored(NamedTuple):
+    """A block that the store has: where each live range of its source went is offsets in order of *ranges*."""
+
+    locator: str
+    ranges: tuple[tuple[int, int], ...]
+
+
+class Hasher:
+    """md5 of a block and the xxh3 of each of its 64 KiB pieces, fed in any portions."""
+
+    def __init__(self) -> None:
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._piece = xxhash.xxh3_64()
+        self._left = PIECE_BYTES
+        self._checks: list[bytes] = []
+        self.size = 0
+
+    def update(self, view: memoryview) -> None:
+        self._md5.update(view)
+        self.size += len(view)
+        while len(view) >= self._left:
+            self._piece.update(view[: self._left])
+            self._checks.append(self._piece.digest())
+            self._piece.reset()
+            view = view[self._left :]
+            self._left = PIECE_BYTES
+        if len(view):
+            self._piece.update(view)
+            self._left -= len(view)
+
+    def digest(self) -> str:
+        return self._md5.hexdigest()
+
+    def checks(self) -> bytes:
+        """8 bytes per piece, the last one possibly of less than 64 KiB."""
+        tail = [self._piece.digest()] if self._left != PIECE_BYTES else []
+        return b"".join(self._checks + tail)
+
+
+def put_ranges(store: BlockStore, path: Path, ranges: Sequence[tuple[int, int]]) -> Stored:
+    """Store the live *ranges* (offset, length) of the file at *path* as one block. Store errors; Damaged."""
+    live = tuple(ranges)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise StoreUnavailable(f"spool file {path}: {exc.strerror}") from exc
+    try:
+        if len(live) == 1 and live[0] == (0, os.fstat(fd).st_size):
+            hasher = Hasher()
+            for view in _read(fd, live):
+                hasher.update(view)
+            if stat.S_IMODE(os.fstat(fd).st_mode) & 0o222:
+                os.fchmod(fd, 0o444)
+            return Stored(store.adopt(path, hasher.digest(), hasher.size, hasher.checks()), live)
+        return Stored(put_parts(store, path.with_name(path.name + ".live"), _read(fd, live)), live)
+    finally:
+        os.close(fd)
+
+
+def put_parts(store: BlockStore, temporary: Path, parts: Iterable[memoryview | bytes]) -> str:
+    """Store the concatenation of *parts* as one block, by way of the file *temporary*, which is gone afterwards."""
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    temporary.unlink(missing_ok=True)
+    hasher = Hasher()
+    try:
+        with open(temporary, "xb", buffering=0) as file:
+            for part in parts:
+                view = memoryview(part)
+                hasher.update(view)
+                while len(view):
+                    view = view[file.write(view) :]
+            os.fchmod(file.fileno(), 0o444)
+        return store.adopt(temporary, hasher.digest(), hasher.size, hasher.checks())
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(fd: int, ranges: Sequence[tuple[int, int]]) -> Iterable[memoryview]:
+    buffer = memoryview(bytearray(_BUFFER_BYTES))
+    for offset, length in ranges:
+        done = 0
+        while done < length:
+            count = os.preadv(fd, [buffer[: min(_BUFFER_BYTES, length - done)]], offset + done)
+            if not count:
+                raise Damaged("a spool file is shorter than what was written to it")
+            yield buffer[:count]
+            done += count

@@ -1,0 +1,177 @@
+"""What all trees of one mount or session have in common: numbers, log, buffer blocks, spool account, the store.
+
+Threading: any thread; each part has its own lock. Owns no thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Final
+
+from arvfuse.model.blockstate import Event, State
+from arvfuse.model.ranges import HOLE, LOG, Ref
+from arvfuse.ports import BlockStore, Clock
+from arvfuse.sdk.blocks import BlockTable, BufferBlock
+from arvfuse.sdk.log import LogWriter
+from arvfuse.sync import Rank, RankedLock, SpoolAccount
+
+_FILE_LOCKS: Final = 64
+_ZEROS: Final = bytes(1 << 20)
+
+
+class Numbers:
+    """Numbers that are never given twice. ``itertools.count`` is atomic under the GIL."""
+
+    def __init__(self, first: int = 1) -> None:
+        self._count: Final = itertools.count(first)
+
+    def next(self) -> int:
+        return next(self._count)
+
+
+class Shared:
+    """The parts that every LiveTree of a workspace uses."""
+
+    def __init__(
+        self, directory: Path, *, log: LogWriter, store: BlockStore, clock: Clock, spool: SpoolAccount,
+        numbers: Numbers,
+    ) -> None:  # fmt: skip
+        self.directory: Final = directory
+        self.log: Final = log
+        self.store: Final = store
+        self.clock: Final = clock
+        self.spool: Final = spool
+        self.numbers: Final = numbers
+        self.stamps: Final = Numbers()
+        self.blocks: Final = BlockTable(directory)
+        self._file_locks: Final = [RankedLock(Rank.FILE, number) for number in range(_FILE_LOCKS)]
+        # held by whoever lets segments appear in another file or tree (copy, move), and by the sweep after a commit
+        self.sharing: Final = RankedLock(Rank.FILE, -1)
+        self._lock: Final = RankedLock(Rank.LEAF)
+        self._log_seqs: dict[int, dict[int, int]] = {}  # log file -> tree -> its last record; guarded by: _lock
+        self._log_charges: dict[int, int] = defaultdict(int)  # log file -> bytes charged; guarded by: _lock
+        self._ties: dict[int, set[int]] = defaultdict(set)  # trees that a Move joined; guarded by: _lock
+        self._unused: list[BufferBlock] = []  # blocks to discard outside the locks; guarded by: _lock
+
+    def file_lock(self, node: int) -> RankedLock:
+        """The lock that makes writes and truncations of one file serial, held across page-cache I/O as the kernel's."""
+        return self._file_locks[node % _FILE_LOCKS]
+
+    def append(
+        self, tree: int, code: int, body: bytes, data: bytes | memoryview = b"", *, flags: int = 0, wall_ns: int = 0
+    ) -> tuple[int, int]:
+        """Queue a record of *tree*; (sequence number, address of the data)."""
+        seq, address = self.log.append(tree, code, body, data, flags=flags, wall_ns=wall_ns)
+        number = address >> 32
+        with self._lock:
+            trees = self._log_seqs.get(number)
+            if trees is None:
+                trees = self._log_seqs[number] = {}
+            if trees.get(tree, 0) < seq:
+                trees[tree] = seq
+            if len(data):
+                self._log_charges[number] += len(data)
+        if len(data):
+            self.spool.charge(len(data))
+        return seq, address
+
+    def log_seqs(self, number: int) -> dict[int, int]:
+        """tree -> its last record in log file *number*."""
+        with self._lock:
+            return dict(self._log_seqs.get(number, {}))
+
+    def drop_log(self, number: int) -> None:
+        """Delete a log file that no tree needs and no segment refers to."""
+        self.log.drop(number)
+        with self._lock:
+            self._log_seqs.pop(number, None)
+            charged = self._log_charges.pop(number, 0)
+        if charged:
+            self.spool.credit(charged)
+
+    def fetch(self, ref: Ref, offset: int, length: int) -> bytes | memoryview:
+        """The bytes of a segment. DroppedLog, DroppedBlock: the segment is out of date. Store errors as they are."""
+        if isinstance(ref, str):
+            return self.store.fetch_range(ref, offset, length)
+        if ref == LOG:
+            return self.log.read(offset, length)
+        if ref == HOLE:
+            return memoryview(_ZEROS)[:length] if length <= len(_ZEROS) else bytes(length)
+        return self.blocks.read(ref, offset, length)
+
+    def tie(self, one: int, other: int) -> None:
+        """A Move joins two trees: they are committed together until both are."""
+        with self._lock:
+            self._ties[one].add(other)
+            self._ties[other].add(one)
+
+    def tied(self, trees: set[int]) -> set[int]:
+        """*trees* with all that are joined to them."""
+        with self._lock:
+            found, todo = set(trees), list(trees)
+            while todo:
+                more = self._ties.get(todo.pop(), set()) - found
+                found |= more
+                todo.extend(more)
+            return found
+
+    def untie(self, trees: set[int]) -> None:
+        """*trees* were committed together."""
+        with self._lock:
+            for tree in trees:
+                for other in self._ties.pop(tree, set()):
+                    self._ties[other].discard(tree)
+
+    def discard_later(self, block: BufferBlock) -> None:
+        """A writable block that turned out unused while locks are held."""
+        with self._lock:
+            self._unused.append(block)
+
+    def discard_unused(self) -> None:
+        """Discard what discard_later collected. No lock held."""
+        with self._lock:
+            unused, self._unused = self._unused, []
+        for block in unused:
+            self.discard(block)
+
+    def discard(self, block: BufferBlock) -> None:
+        """Drop a block that no segment refers to, with its spool file."""
+        if self.blocks.drop(block.no) is not None:
+            self._uncharge(block)
+
+    def stored(self, number: int) -> None:
+        """The store has the block's bytes: they wait on disk no more."""
+        block = self.blocks.get(number)
+        if block is not None and block.state is State.PENDING:
+            block.advance(Event.STORED)
+            self._uncharge(block)
+
+    def sync_block(self, number: int) -> None:
+        """The bytes of a buffer block survive a power cut; one that is gone was stored behind a barrier."""
+        block = self.blocks.get(number)
+        if block is None:
+            return
+        try:
+            fd = os.open(block.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+
+    def sync_spool(self) -> None:
+        """The names of spool files survive a power cut."""
+        fd = os.open(self.directory / "spool", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _uncharge(self, block: BufferBlock) -> None:
+        charged, block.charged = block.charged, 0
+        if charged:
+            self.spool.credit(charged)

@@ -1,0 +1,192 @@
+"""The live side of one mount or session: its directory ``mounts/<id>/`` with log and spool, and the trees in use.
+
+Gives commit points (``commit_point``) and takes what the committer made of them (``take``): references into log and
+spool are replaced by locators, then the files that nothing needs any more are deleted, by this side alone.
+Threading: any thread; ``take`` calls are serialised by the owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from arvfuse.errors import StoreUnavailable
+from arvfuse.model.blockstate import Event, State
+from arvfuse.model.collections import CollectionRecord, MountId
+from arvfuse.model.manifests import Manifest
+from arvfuse.model.ranges import LOG
+from arvfuse.ports import BlockStore, Clock
+from arvfuse.sdk.live import LiveTree
+from arvfuse.sdk.log import LogWriter
+from arvfuse.sdk.moved import Moved
+from arvfuse.sdk.nodes import FileNode
+from arvfuse.sdk.outcome import Outcome
+from arvfuse.sdk.shared import Numbers, Shared
+from arvfuse.sdk.taking import NameChange, take_effects
+from arvfuse.sync import SpoolAccount
+
+DEFAULT_SPOOL_BYTES: Final = 8 << 30
+
+
+class Workspace:
+    """Log, spool and live trees. Close it after the last commit; what is not committed stays in the directory."""
+
+    def __init__(
+        self, directory: Path, *, mount: MountId, store: BlockStore, clock: Clock, boot_id: bytes = bytes(16),
+        spool_bytes: int = DEFAULT_SPOOL_BYTES, reserve_bytes: int = 0, numbers: Numbers | None = None,
+    ) -> None:  # fmt: skip
+        self.mount: Final = mount
+        self.directory: Final = directory
+        self.numbers: Final = numbers or Numbers()
+        (directory / "spool").mkdir(parents=True, exist_ok=True)
+        log = LogWriter(directory, boot_id=boot_id, clock=clock, reserve_bytes=reserve_bytes)
+        self.shared: Final = Shared(
+            directory, log=log, store=store, clock=clock, spool=SpoolAccount(spool_bytes), numbers=self.numbers
+        )
+        self._trees: dict[int, LiveTree] = {}  # by root number; dict work is atomic
+
+    @property
+    def log(self) -> LogWriter:
+        return self.shared.log
+
+    @property
+    def trees(self) -> list[LiveTree]:
+        """The trees in use."""
+        return list(self._trees.values())
+
+    def open_tree(
+        self, record: CollectionRecord | None, manifest: Manifest | None, *, kind: str = "record", writable: bool = True
+    ) -> LiveTree:
+        """A live tree on a base text. *kind*: record, output or tmp."""
+        tree = LiveTree(self.shared, manifest, record, kind=kind, writable=writable)
+        self._trees[tree.no] = tree
+        return tree
+
+    def close_tree(self, tree: LiveTree) -> None:
+        """Forget a tree; its changes have to be committed (they stay in the log otherwise)."""
+        self._trees.pop(tree.no, None)
+
+    def dirty(self) -> list[LiveTree]:
+        """Trees with changes that no commit covered."""
+        return [tree for tree in self.trees if tree.dirty]
+
+    def commit_point(self, trees: Iterable[LiveTree]) -> tuple[list[LiveTree], int]:
+        """Seal the writable blocks of *trees* (and of those a move joined to them) and log a common commit point.
+
+        (The trees, the number up to which they are to be committed.) Writes wait for the moments that this takes."""
+        numbers = self.shared.tied({tree.no for tree in trees})
+        chosen = [self._trees[no] for no in sorted(numbers) if no in self._trees]
+        with ExitStack() as gates:
+            for tree in chosen:
+                tree.close_gate()
+                gates.callback(tree.open_gate)
+            with ExitStack() as locks:
+                for tree in chosen:
+                    locks.enter_context(tree.lock)
+                seq = 0
+                for tree in chosen:
+                    seq = tree.boundary_locked()
+        self.shared.discard_unused()
+        self.shared.log.flush(seq)
+        for block in self.shared.blocks.all():
+            if block.state is State.ERROR:
+                block.advance(Event.RETRY)
+        return chosen, seq
+
+    def stored(self, block: int) -> None:
+        """The store has a sealed block."""
+        self.shared.stored(block)
+
+    def failed(self, block: int, error: Exception) -> None:
+        """Storing a sealed block failed; its bytes are kept and the next commit tries again."""
+        buffered = self.shared.blocks.get(block)
+        if buffered is not None and buffered.state is State.PENDING:
+            buffered.advance(Event.FAILED)
+
+    def take(self, outcomes: Sequence[Outcome]) -> list[NameChange]:
+        """Act on what a commit told; the names that a merge changed."""
+        changes: list[NameChange] = []
+        tables: dict[str, Moved] = {}
+        for outcome in outcomes:
+            tree = self._trees.get(outcome.tree)
+            if tree is None:
+                continue
+            if outcome.moved and outcome.moved not in tables:
+                tables[outcome.moved] = Moved.read(self.directory / "moved" / outcome.moved)
+            if outcome.moved:
+                with self.shared.sharing:
+                    self._settle(tables[outcome.moved])
+            if outcome.error is not None:
+                self._report(tree, outcome, outcome.error)
+                continue
+            with tree.lock:
+                tree.rebase(outcome.seq, outcome.ours_pdh or outcome.pdh)
+                if not outcome.effects:
+                    tree.version, tree.pdh = outcome.version, outcome.pdh
+            if outcome.quarantined:
+                tree.writable = False
+                self._report(tree, outcome, outcome.quarantined)
+            if outcome.effects:
+                changes.extend(take_effects(tree, outcome))
+        done = {outcome.tree for outcome in outcomes if outcome.error is None}
+        if len(done) == len(outcomes):
+            self.shared.untie(done)
+        with self.shared.sharing:
+            self._drop_unneeded()
+        for name in tables:
+            (self.directory / "moved" / name).unlink(missing_ok=True)
+        return changes
+
+    def _settle(self, moved: Moved) -> None:
+        """Replace references into log and spool by locators, a file at a time so that nobody waits long."""
+        for tree in self.trees:
+            for file in list(tree.unsettled.values()):
+                with tree.lock:
+                    if tree.unsettled.get(file.no) is file:
+                        file.segments.remap(moved.resolve)
+                        if not _refers_here(file):
+                            del tree.unsettled[file.no]
+
+    def _report(self, tree: LiveTree, outcome: Outcome, why: str) -> None:
+        """Let the next flush of every changed file say what went wrong, once per change (D4)."""
+        error = StoreUnavailable(why)
+        with tree.lock:
+            for file in list(tree.unsettled.values()):
+                if tree.failed_seq < file.changed_seq <= outcome.seq:
+                    file.error = error
+                    file.error_mark += 1
+            tree.failed_seq = max(tree.failed_seq, outcome.seq)
+
+    def _drop_unneeded(self) -> None:
+        """Delete sealed blocks and log files that no record, node, handle or unlinked file needs."""
+        used: set[int] = set()
+        first_log = self.log.file_number
+        for tree in self.trees:
+            with tree.lock:
+                for file in tree.unsettled.values():
+                    for segment in file.segments:
+                        if segment.ref == LOG:
+                            first_log = min(first_log, segment.offset >> 32)
+                        elif isinstance(segment.ref, int) and segment.ref > 0:
+                            used.add(segment.ref)
+        for block in self.shared.blocks.all():
+            owner = block.file.tree
+            covered = isinstance(owner, LiveTree) and block.seal_seq <= owner.asof
+            if block.state is State.COMMITTED and block.no not in used and covered:
+                self.shared.discard(block)
+        for number in self.log.numbers():
+            if number < first_log and all(
+                no not in self._trees or seq <= self._trees[no].asof for no, seq in self.shared.log_seqs(number).items()
+            ):
+                self.shared.drop_log(number)
+
+    def close(self) -> None:
+        """Close files. Nothing is deleted: a clean end is the owner's to declare."""
+        self.log.close()
+        self.shared.blocks.close()
+
+
+def _refers_here(file: FileNode) -> bool:
+    return any(isinstance(s.ref, int) and s.ref >= LOG for s in file.segments)
