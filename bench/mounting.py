@@ -1,0 +1,82 @@
+"""A mount for a program: `arvfuse mount` and `arvfuse unmount` as a user types them, and clean-up in every case.
+
+No threads. A command that fails raises CommandFailed with what it printed. Whatever happens inside the with block,
+the mount is gone afterwards: unmounted, or detached if that fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+COMMAND: Final = (sys.executable, "-m", "arvfuse.cli.main")
+UNMOUNT_S: Final = 600
+"""Seconds an unmount may take to commit everything."""
+
+
+class CommandFailed(Exception):
+    """A command ended with something else than 0."""
+
+
+def arvfuse(*arguments: str | Path, timeout_s: float = UNMOUNT_S) -> str:
+    """Run the command line and return what it printed."""
+    program = Path(sys.executable).with_name("arvfuse")
+    command = [str(program)] if program.exists() else list(COMMAND)
+    words = [*command, *map(str, arguments)]
+    with tempfile.TemporaryFile("w+") as said:  # a file, not a pipe: a mount lives on and would hold a pipe open
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, timeout=timeout_s, check=False)
+        said.seek(0)
+        text = said.read()
+    if done.returncode:
+        raise CommandFailed(f"{' '.join(words[-6:])}: exit code {done.returncode}\n{text}".rstrip())
+    return text
+
+
+@contextmanager
+def mounted(store: Path, mountpoint: Path, *options: str) -> Iterator[Path]:
+    """Mount *store* at *mountpoint* for the block; leaving it commits, and raises if that fails."""
+    mountpoint.mkdir(exist_ok=True)
+    arvfuse("mount", *options, "--driver", "llfuse", "--store", store, mountpoint)
+    try:
+        yield mountpoint
+        arvfuse("unmount", mountpoint)
+    except BaseException:
+        detach(mountpoint)
+        raise
+
+
+def detach(mountpoint: Path) -> None:
+    """Take whatever is mounted there out of the tree at once; nothing there is no error."""
+    command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-uz"]
+    subprocess.run([*command, str(mountpoint)], capture_output=True, timeout=60, check=False)
+
+
+@contextmanager
+def workplace(name: str, *, needs_bytes: int = 0, parent: Path | None = None) -> Iterator[Path]:
+    """A directory of the program's own that is gone afterwards; CommandFailed if there is not room enough."""
+    top = Path(tempfile.mkdtemp(prefix=f"arvfuse-{name}-", dir=parent))
+    before = signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(128 + signal.SIGTERM))
+    try:
+        free = shutil.disk_usage(top).free
+        if free < needs_bytes:
+            raise CommandFailed(f"{top}: {free >> 20} MiB free, {needs_bytes >> 20} MiB needed; set TMPDIR")
+        yield top
+    finally:
+        for mountpoint in _mounts_below(top):
+            detach(mountpoint)
+        shutil.rmtree(top, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _mounts_below(top: Path) -> Sequence[Path]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = [Path(line.split(" ")[4].encode().decode("unicode_escape")) for line in lines]
+    return [point for point in points if top in point.parents]
