@@ -28,7 +28,7 @@ GC_LOCK: Final = ".gc-lock"
 _REPAIR_LOCK: Final = ".repair-lock"
 _CANNOT_LINK: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK})
 _WRITE: Final = 2  # SYNC_FILE_RANGE_WRITE: start, do not wait
-Read = Callable[[int, int], bytes]
+_Read = Callable[[int, int], bytes]
 
 
 def start_writeback(fd: int) -> None:
@@ -129,11 +129,14 @@ class BlockFiles:
 
         OSError with an errno that cannot_link() knows: *fd* has to be copied to the store's file system first."""
         while not self._link(digest, fd):
+            # Linked before, as when recovery adopts what was adopted: nothing to compare.
+            if self._is_named(digest, fd) and self._touch(digest, fd):
+                return False
             if self.keep(digest, size, lambda offset, length: os.pread(fd, length, offset)):
                 return False
         return True
 
-    def keep(self, digest: str, size: int, read: Read) -> bool:
+    def keep(self, digest: str, size: int, read: _Read) -> bool:
         """Whether the block is there with the content that *read* (offset, length) gives; if so it is made young.
 
         A block that does not match its name goes to the quarantine, and the answer is False. DigestCollision if both
@@ -210,7 +213,7 @@ class BlockFiles:
         except FileNotFoundError:
             return False
 
-    def _same(self, existing: int, size: int, read: Read) -> bool:
+    def _same(self, existing: int, size: int, read: _Read) -> bool:
         try:
             return same_content(existing, size, read)
         except OSError as exc:
@@ -218,7 +221,7 @@ class BlockFiles:
                 raise
             return False  # a sector that cannot be read: to be replaced by good bytes
 
-    def _refuse_collision(self, digest: str, existing: int, size: int, read: Read) -> None:
+    def _refuse_collision(self, digest: str, existing: int, size: int, read: _Read) -> None:
         try:
             found = hash_file(existing).digest
         except OSError as exc:

@@ -17,7 +17,6 @@ call, ``word*3`` for three, ``word*`` for all that follow; after the last word e
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -33,6 +32,7 @@ from arvfuse.errors import (
     StoreUnavailable,
 )
 from arvfuse.ports import BlockStore
+from arvfuse.sync import Rank, RankedLock
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class Faulty:
 
     def __init__(self, store: BlockStore, script: str = "") -> None:
         self._store: Final = store
-        self._lock: Final = threading.Lock()
+        self._lock: Final = RankedLock(Rank.LEAF)
         self._plan: dict[str, list[tuple[Fault, int]]] = parse_script(script)  # guarded by: _lock
         self._calls: dict[str, int] = dict.fromkeys(VERBS, 0)  # guarded by: _lock
 

@@ -6,10 +6,11 @@ result. A failure is everybody's; nothing is remembered after the flight, so the
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Final, Generic, TypeVar
+
+from arvfuse.sync import Rank, RankedLock
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -19,7 +20,7 @@ class Flights(Generic[K, V]):
     """Running work by key."""
 
     def __init__(self) -> None:
-        self._lock: Final = threading.Lock()
+        self._lock: Final = RankedLock(Rank.LEAF)
         self._running: dict[K, Future[V]] = {}  # guarded by: _lock
 
     def __repr__(self) -> str:

@@ -64,13 +64,16 @@ def write_all(fd: int, view: memoryview, offset: int) -> None:
 def same_content(fd: int, size: int, read: Callable[[int, int], bytes]) -> bool:
     """Whether the file holds exactly the *size* bytes that *read* (offset, length) gives.
 
-    Compared as bytes objects, a memcmp: memoryviews are compared element by element, a hundred times slower."""
+    Compared as bytes, a memcmp: memoryviews are compared element by element, a hundred times slower."""
     if os.fstat(fd).st_size != size:
         return False
     buffer = bytearray(min(CHUNK_BYTES, size))
     for offset in range(0, size, CHUNK_BYTES):
         length = min(CHUNK_BYTES, size - offset)
-        view = memoryview(buffer)[:length]
-        if read_into(fd, view, offset) != length or bytes(view) != read(offset, length):
+        if length < len(buffer):
+            del buffer[length:]  # the last chunk
+        with memoryview(buffer) as view:
+            got = read_into(fd, view, offset)
+        if got != length or buffer != read(offset, length):
             return False
     return True

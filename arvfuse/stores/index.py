@@ -12,7 +12,6 @@ import fcntl
 import logging
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Final, TypeVar
 
 from arvfuse.errors import SchemaMismatch
 from arvfuse.model.checks import PIECE_BYTES
+from arvfuse.sync import Rank, RankedLock
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class BlockIndex:
     def __init__(self, path: Path, *, writable: bool = True) -> None:
         self._path: Final = path
         self._writable: Final = writable
-        self._lock: Final = threading.Lock()
+        self._lock: Final = RankedLock(Rank.LEAF)
         self._idle: list[_Connection] = []  # guarded by: _lock
         self._closed = False  # guarded by: _lock
         self._run(lambda _: None)  # refuses a strange file now, and not in the middle of the work

@@ -4,6 +4,7 @@ Owns ``DIR/blocks`` and ``DIR/quarantine`` together with every other process tha
 A put or adopted block is complete and named when the call returns, so it survives SIGKILL; its writeback is started
 then, and barrier() waits for it. Every read is checked against xxh3 sums of 64 KiB pieces; sums that do not fit lead
 to a look at the whole block, so that a wrong sum is mended and a wrong block is Damaged. Nothing here deletes a block.
+A process opens a store after it was forked, never before.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ INDEX_NAME: Final = "index.sqlite3"
 _OPEN_FILES: Final = 64
 _ROW_BYTES: Final = 16 << 20  # checks of 2,000 full blocks, 125 GiB of data
 _REMEMBERED_DAMAGED: Final = 1024
+# Large blocks go to the disk while the writer goes on; small ones together, at the barrier.
+_EARLY_WRITEBACK_BYTES: Final = 1 << 20
 
 
 def open_store(
@@ -52,12 +55,11 @@ def open_store(
     blocks = directory / "blocks"
     if not unsafe_filesystem:
         refuse_unsafe(blocks)
-    if create and not read_only:
-        with translated(directory, "make the store"):
-            _make_directories(blocks)
     with translated(directory, "open the store"):
         if directory.exists() and not directory.is_dir():
             raise NotADirectory(str(directory), "not a directory, so not a store")
+        if create and not read_only:
+            _make_directories(blocks)
         if not blocks.is_dir():
             raise NoSuchEntry(str(directory), "no store here (it has no directory blocks)")
     if not read_only:
@@ -223,7 +225,7 @@ class LocalDir:
     def _name(self, digest: str, size: int, fd: int) -> None:
         if os.fstat(fd).st_mode & 0o777 != 0o444:
             os.fchmod(fd, 0o444)
-        if self._files.take(digest, size, fd):
+        if self._files.take(digest, size, fd) and size >= _EARLY_WRITEBACK_BYTES:
             start_writeback(fd)
 
     def _stored(self, digest: str, size: int, checks: bytes) -> str:
@@ -235,11 +237,23 @@ class LocalDir:
         return f"{digest}+{size}"
 
     def _flush(self, blocks: set[str], directories: set[Path]) -> None:
-        # Writeback of all of them runs since they were stored. The first fdatasync commits the journal for the rest.
+        # All on their way first: then the first fdatasync commits the journal for the others too.
+        for digest in blocks:
+            self._start_writeback(digest)
         for digest in blocks:
             self._flush_block(digest)
         for directory in sorted(directories | {self._files.path(digest).parent for digest in blocks}):
             sync_directory(directory)
+
+    def _start_writeback(self, digest: str) -> None:
+        try:
+            descriptor = self._files.open(digest)
+        except FileNotFoundError:
+            return  # _flush_block() says so
+        try:
+            start_writeback(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _flush_block(self, digest: str) -> None:
         try:

@@ -6,10 +6,11 @@ them outside the lock (closing, unlinking).
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
+
+from arvfuse.sync import Rank, RankedLock
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -20,7 +21,7 @@ class Lru(Generic[K, V]):
 
     def __init__(self, limit: int) -> None:
         self._limit: Final = limit
-        self._lock: Final = threading.Lock()
+        self._lock: Final = RankedLock(Rank.LEAF)
         self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()  # guarded by: _lock
         self._weight = 0  # guarded by: _lock
 

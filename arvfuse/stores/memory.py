@@ -7,7 +7,6 @@ there is nothing to survive the death of the process, so both promises of the po
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -17,13 +16,14 @@ from arvfuse.model.checks import piece_checks
 from arvfuse.model.locators import EMPTY_BLOCK
 from arvfuse.stores.blocknames import check_block, clip, digest_and_size
 from arvfuse.stores.diskerrors import translated
+from arvfuse.sync import Rank, RankedLock
 
 
 class MemoryStore:
     """A BlockStore of bytes objects."""
 
     def __init__(self) -> None:
-        self._lock: Final = threading.Lock()
+        self._lock: Final = RankedLock(Rank.LEAF)
         self._blocks: dict[str, bytes] = {}  # guarded by: _lock
 
     def __repr__(self) -> str:

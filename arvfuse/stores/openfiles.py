@@ -7,10 +7,11 @@ so a read never meets a number that was given to another file.
 from __future__ import annotations
 
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
+
+from arvfuse.sync import Rank, RankedLock
 
 
 class OpenFile:
@@ -29,7 +30,7 @@ class OpenFiles:
 
     def __init__(self, limit: int) -> None:
         self._limit: Final = limit
-        self._lock: Final = threading.Lock()
+        self._lock: Final = RankedLock(Rank.LEAF)
         self._files: OrderedDict[str, OpenFile] = OrderedDict()  # guarded by: _lock
         self._closed = False  # guarded by: _lock
 

@@ -7,20 +7,21 @@ either makes good or fails too, so no commit slips past a lost block (promise D5
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Final
 
-Flush = Callable[[set[str], set[Path]], None]
+from arvfuse.sync import Rank, RankedLock
+
+_Flush = Callable[[set[str], set[Path]], None]
 
 
 class Unsynced:
     """Blocks (digests) and directories with changes that were not flushed."""
 
     def __init__(self) -> None:
-        self._lock: Final = threading.Lock()
+        self._lock: Final = RankedLock(Rank.LEAF)
         self._blocks: set[str] = set()  # guarded by: _lock
         self._directories: set[Path] = set()  # guarded by: _lock
         self._running: Future[None] | None = None  # guarded by: _lock
@@ -38,7 +39,7 @@ class Unsynced:
         with self._lock:
             self._directories.add(path)
 
-    def barrier(self, flush: Flush) -> None:
+    def barrier(self, flush: _Flush) -> None:
         """Everything noted before this call is flushed when it returns; raises what *flush* raises."""
         while True:
             with self._lock:
