@@ -24,6 +24,7 @@ names = st.one_of(
     st.sampled_from([b"a", b"a-b", b"a.b", b"b", "é".encode(), b"x y", b"c:d", b"\\040", b"\xff", b"..."]),
     st.binary(min_size=1, max_size=6).filter(lambda name: b"/" not in name and name not in (b".", b"..")),
 )
+from tests.support.profiles import searching
 
 
 @st.composite
@@ -76,6 +77,7 @@ def expected(tree: Tree) -> Tree:
     return {name: joined(entry) if isinstance(entry, list) else expected(entry) for name, entry in tree.items()}
 
 
+@searching(full=5000)
 @given(trees)
 def test_what_is_written_is_normal_and_comes_back(tree: Tree) -> None:
     text = b"".join(rendered(tree))
@@ -87,6 +89,7 @@ def test_what_is_written_is_normal_and_comes_back(tree: Tree) -> None:
     assert bytes(manifest.subtree(())) == text
 
 
+@searching(full=5000)
 @given(trees, st.randoms(use_true_random=False))
 def test_shuffled_lines_with_paths_for_names_mean_the_same(tree: Tree, random) -> None:
     text = b"".join(rendered(tree))
@@ -118,6 +121,7 @@ def walk(tree: Tree, path: tuple[bytes, ...] = ()):
             yield from walk(entry, (*path, name))
 
 
+@searching(full=5000)
 @given(trees, names)
 def test_a_subtree_moves_with_its_lines(tree: Tree, name: bytes) -> None:
     moved = move_lines(Manifest(b"".join(rendered(tree))).subtree(()), (), (name,))
@@ -129,6 +133,7 @@ def test_a_subtree_moves_with_its_lines(tree: Tree, name: bytes) -> None:
         assert bytes(manifest.subtree(successor)) in moved
 
 
+@searching(full=5000)
 @given(st.binary(max_size=60))
 def test_garbage_is_refused_or_understood_and_nothing_else(text: bytes) -> None:
     try:

@@ -25,6 +25,7 @@ from arvfuse.model.escapes import escape, unescape
         (b"", b""),
     ],
 )
+from tests.support.profiles import searching
 def test_escape(name: bytes, text: bytes) -> None:
     assert escape(name) == text
     assert unescape(text) == name
@@ -50,6 +51,7 @@ def test_unescape(text: bytes, name: bytes) -> None:
     assert unescape(text) == name
 
 
+@searching(full=5000)
 @given(st.binary(max_size=40))
 def test_every_name_comes_back_and_is_a_word_of_utf8(name: bytes) -> None:
     text = escape(name)

@@ -24,6 +24,7 @@ from arvfuse.model.merge import (
     to_json,
 )
 from arvfuse.model.ranges import HOLE, LOG
+from tests.support.profiles import searching
 
 NOW_NS = 1_700_000_000_000_000_000  # 2023-11-14 22:13:20 UTC
 SUFFIX = "~20231114-221320~conflict~"
@@ -357,6 +358,7 @@ def contents(tree: Tree, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], st
     return found
 
 
+@searching(full=5000)
 @given(trees, trees, trees, st.booleans())
 def test_nothing_is_lost(base: Tree, ours: Tree, theirs: Tree, marked: bool) -> None:
     result = merged(base, ours, theirs, marked=marked)
@@ -373,6 +375,7 @@ def test_nothing_is_lost(base: Tree, ours: Tree, theirs: Tree, marked: bool) -> 
         assert content in (contents(bare(ours)).get(name), contents(bare(theirs)).get(name))
 
 
+@searching(full=5000)
 @given(trees, trees, st.booleans())
 def test_one_sided_changes(base: Tree, other: Tree, marked: bool) -> None:
     views = {name: DictView(tree, marked=marked) for name, tree in (("base", base), ("other", other))}
@@ -381,6 +384,7 @@ def test_one_sided_changes(base: Tree, other: Tree, marked: bool) -> None:
     assert merged(base, base, other, marked=marked) == bare(other)
 
 
+@searching(full=5000)
 @given(trees, trees, trees)
 def test_fingerprints_change_nothing_but_the_cost(base: Tree, ours: Tree, theirs: Tree) -> None:
     assert merged(base, ours, theirs, marked=True) == merged(base, ours, theirs, marked=False)
