@@ -1,0 +1,114 @@
+"""Change feeds that look: four times a second, at something cheap.
+
+The feed of the SQLite catalog reads ``data_version``, which moves when any other connection of any process commits,
+and only then the events. A feed that was left behind by the pruning of events hands out every record once instead:
+nothing that moved is missed. One thread waits; any thread may close, which ends the wait at once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from arvfuse.catalogs import rows, rules
+from arvfuse.catalogs.connections import Connections
+from arvfuse.errors import StoreUnavailable
+from arvfuse.model.collections import Change, CollectionRecord, ProjectRecord
+from arvfuse.ports import Clock
+from arvfuse.sync import Rank, RankedLock, wait_until
+
+LOOK_EVERY_S: Final = 0.25
+BATCH: Final = 10_000
+
+
+class ChangeSource(Protocol):
+    """Something to look at. poll() raises StoreUnavailable when it cannot; the next one goes on from there."""
+
+    def poll(self) -> Sequence[Change]:
+        """What came since the last poll, oldest first."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class PollingFeed:
+    """The port ``ChangeFeed`` over a ChangeSource, which it owns."""
+
+    def __init__(self, source: ChangeSource, clock: Clock) -> None:
+        self._source: Final = source
+        self._clock: Final = clock
+        self._wake: Final = threading.Condition(RankedLock(Rank.LEAF))  # type: ignore[arg-type]  # is a lock by shape
+        self._closed = False  # guarded by: _wake; goes to True once
+
+    def wait(self, timeout_s: float) -> Sequence[Change]:
+        """Changes since the last call; empty at the timeout and, at once, when closed."""
+        deadline = self._clock.monotonic() + timeout_s
+        while not self._closed:
+            try:
+                changes = self._source.poll()
+            except StoreUnavailable:
+                if self._closed:
+                    break
+                raise
+            now = self._clock.monotonic()
+            if changes or now >= deadline:
+                return changes
+            self._pause(min(now + LOOK_EVERY_S, deadline))
+        return []
+
+    def close(self) -> None:
+        """End the wait that is going on, and every later one. May be called again."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify_all()
+        self._source.close()
+
+    def _pause(self, until: float) -> None:
+        with self._wake:
+            wait_until(self._wake, lambda: self._closed, until, self._clock)
+
+
+class SqliteChanges:
+    """Events of the catalog at *path* that come after this was made. Confined to the thread that polls."""
+
+    def __init__(self, path: Path, clock: Clock, *, read_only: bool) -> None:
+        # Connections of its own: data_version tells of the commits of all *other* connections.
+        self._connections: Final = Connections(path, read_only=read_only)
+        self._clock: Final = clock
+        self._looked: tuple[sqlite3.Connection, int] | None = None
+        with self._connections.reading() as db:
+            self._after = rows.newest_event(db)
+
+    def poll(self) -> Sequence[Change]:
+        """See ``ChangeSource``; at most BATCH events."""
+        looked, self._looked = self._looked, None
+        with self._connections.reading() as db:
+            # Read before the events: a commit in between is told again, never missed.
+            state = (db, db.execute("PRAGMA data_version").fetchone()[0])
+            if looked == state and not self._connections.read_only:
+                self._looked = state
+                return []
+            found = rows.events_after(db, self._after, BATCH)
+        if found and found[0][0] > self._after + 1:
+            return self._everything()
+        if found:
+            self._after = found[-1][0]
+        if len(found) < BATCH:
+            self._looked = state
+        return [change for _, change in found]
+
+    def close(self) -> None:
+        self._connections.close()
+
+    def _everything(self) -> Sequence[Change]:
+        with self._connections.snapshot() as db:
+            newest = rows.newest_event(db)
+            records: list[CollectionRecord | ProjectRecord] = [
+                *rows.projects_where(db, "1"),
+                *rows.collections_where(db, self._clock.time_ns(), "1"),
+            ]
+        self._after = newest
+        return [rules.change_of(record, writer="") for record in records]
