@@ -14,6 +14,7 @@ from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import normalize
 from arvfuse.model.rendering import move_lines, render_line, render_placeholder
 from arvfuse.model.savecheck import check_for_save
+from tests.support.profiles import searching
 
 Part = tuple[int, str, int]
 Tree = dict[bytes, "Tree | list[Part]"]
@@ -24,7 +25,6 @@ names = st.one_of(
     st.sampled_from([b"a", b"a-b", b"a.b", b"b", "é".encode(), b"x y", b"c:d", b"\\040", b"\xff", b"..."]),
     st.binary(min_size=1, max_size=6).filter(lambda name: b"/" not in name and name not in (b".", b"..")),
 )
-from tests.support.profiles import searching
 
 
 @st.composite

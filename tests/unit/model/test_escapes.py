@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arvfuse.model.escapes import escape, unescape
+from tests.support.profiles import searching
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,6 @@ from arvfuse.model.escapes import escape, unescape
         (b"", b""),
     ],
 )
-from tests.support.profiles import searching
 def test_escape(name: bytes, text: bytes) -> None:
     assert escape(name) == text
     assert unescape(text) == name
