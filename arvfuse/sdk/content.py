@@ -62,6 +62,7 @@ class ContentTree(LoggedTree):
                 done += self._write_some(file, offset + done, view[done:])
             if done < len(view):
                 self._wait_at_gate(file)
+        self.shared.pace()
         return len(view)
 
     def truncate(self, file: FileNode, size: int) -> None:
@@ -106,7 +107,7 @@ class ContentTree(LoggedTree):
                 now = tree.shared.clock.time_ns()
                 tree.bind(file)
                 seq = tree.log(records.Segments(file.no, listed), now, orphan=file.parent is None)
-                file.changed_seq = seq
+                file.changed_seq = file.copied_seq = seq
                 tree.set_segments(file, listed, now)
                 tree._note_refs_locked(file)
                 gone = tree._unused_buffers_locked(file)

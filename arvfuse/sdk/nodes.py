@@ -23,7 +23,7 @@ class FileNode:
     """A file. *parent* is None once it was unlinked or replaced (C3: its handles go on)."""
 
     __slots__ = (
-        "_segments", "base_size", "buffers", "changed_seq", "error", "error_mark", "handles", "inline_parts", "mode",
+        "_segments", "base_size", "buffers", "changed_seq", "copied_seq", "error", "error_mark", "handles", "inline_parts", "mode",
         "mtime_ns", "name", "no", "parent", "spec", "stamp", "tree", "version", "writers",
     )  # fmt: skip
     is_dir = False
@@ -40,6 +40,7 @@ class FileNode:
         self.mode = mode  # permission bits set here, -1 if none were
         self.stamp = -1  # epoch of the tree in which the number was bound
         self.changed_seq = 0  # last record that changed the content; 0: as loaded
+        self.copied_seq = 0  # last record that gave it the segments of another file
         self.version = 0  # counts changes of the segments, to see whether a plan still holds
         self.inline_parts = 0  # inline records since the last boundary
         self.handles = 0

@@ -9,7 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one tree in a commit up to *seq*. *error*: nothing was saved and why; all else is kept."""
+    """What became of one tree in a commit up to *seq*. *error*: nothing was saved and why; all else is kept.
+
+    *text* and *cause* (the exception behind *error*) are for callers in the same process."""
 
     tree: int
     seq: int
@@ -22,10 +24,11 @@ class Outcome:
     error: str | None = None
     quarantined: str | None = None
     text: bytes = field(default=b"", repr=False, compare=False)
+    cause: Exception | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """For a message; the text stays behind."""
-        names = [name for name in self.__slots__ if name != "text"]
+        """For a message; text and cause stay behind."""
+        names = [name for name in self.__slots__ if name not in ("text", "cause")]
         return {name: getattr(self, name) for name in names}
 
     @classmethod

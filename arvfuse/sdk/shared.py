@@ -11,12 +11,15 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
+from arvfuse.errors import StoreUnavailable
 from arvfuse.model.blockstate import Event, State
 from arvfuse.model.ranges import HOLE, LOG, Ref
 from arvfuse.ports import BlockStore, Clock
 from arvfuse.sdk.blocks import BlockTable, BufferBlock
 from arvfuse.sdk.log import LogWriter
 from arvfuse.sync import Rank, RankedLock, SpoolAccount
+
+STALL_BOUND_S: Final = 300.0
 
 _FILE_LOCKS: Final = 64
 _ZEROS: Final = bytes(1 << 20)
@@ -37,7 +40,7 @@ class Shared:
 
     def __init__(
         self, directory: Path, *, log: LogWriter, store: BlockStore, clock: Clock, spool: SpoolAccount,
-        numbers: Numbers,
+        numbers: Numbers, stall_bound_s: float = STALL_BOUND_S,
     ) -> None:  # fmt: skip
         self.directory: Final = directory
         self.log: Final = log
@@ -45,6 +48,7 @@ class Shared:
         self.clock: Final = clock
         self.spool: Final = spool
         self.numbers: Final = numbers
+        self.stall_bound_s: Final = stall_bound_s
         self.stamps: Final = Numbers()
         self.blocks: Final = BlockTable(directory)
         self._file_locks: Final = [RankedLock(Rank.FILE, number) for number in range(_FILE_LOCKS)]
@@ -77,6 +81,13 @@ class Shared:
         if len(data):
             self.spool.charge(len(data))
         return seq, address
+
+    def pace(self) -> None:
+        """Hold a writer that is ahead of the store until there is room in the spool; its bytes are accepted already.
+
+        StoreUnavailable if the store made no progress for the stall bound. No lock held."""
+        if self.spool.full and not self.spool.wait_for_room(self.stall_bound_s, self.clock):
+            raise StoreUnavailable("the spool is full and the store takes nothing; what was written is kept")
 
     def log_seqs(self, number: int) -> dict[int, int]:
         """tree -> its last record in log file *number*."""

@@ -19,15 +19,16 @@ from arvfuse.model.manifests import Manifest
 from arvfuse.model.ranges import LOG
 from arvfuse.ports import BlockStore, Clock
 from arvfuse.sdk.live import LiveTree
-from arvfuse.sdk.log import LogWriter
+from arvfuse.sdk.log import LOG_FILE_BYTES, LogWriter
 from arvfuse.sdk.moved import Moved
 from arvfuse.sdk.nodes import FileNode
 from arvfuse.sdk.outcome import Outcome
-from arvfuse.sdk.shared import Numbers, Shared
+from arvfuse.sdk.shared import STALL_BOUND_S, Numbers, Shared
 from arvfuse.sdk.taking import NameChange, take_effects
 from arvfuse.sync import SpoolAccount
 
 DEFAULT_SPOOL_BYTES: Final = 8 << 30
+MIN_LOG_FILE_BYTES: Final = 2 << 20
 
 
 class Workspace:
@@ -36,15 +37,20 @@ class Workspace:
     def __init__(
         self, directory: Path, *, mount: MountId, store: BlockStore, clock: Clock, boot_id: bytes = bytes(16),
         spool_bytes: int = DEFAULT_SPOOL_BYTES, reserve_bytes: int = 0, numbers: Numbers | None = None,
+        stall_bound_s: float = STALL_BOUND_S,
     ) -> None:  # fmt: skip
         self.mount: Final = mount
         self.directory: Final = directory
         self.numbers: Final = numbers or Numbers()
         (directory / "spool").mkdir(parents=True, exist_ok=True)
-        log = LogWriter(directory, boot_id=boot_id, clock=clock, reserve_bytes=reserve_bytes)
+        log = LogWriter(
+            directory, boot_id=boot_id, clock=clock, reserve_bytes=reserve_bytes,
+            file_bytes=max(MIN_LOG_FILE_BYTES, min(LOG_FILE_BYTES, spool_bytes // 8)),
+        )  # fmt: skip
         self.shared: Final = Shared(
-            directory, log=log, store=store, clock=clock, spool=SpoolAccount(spool_bytes), numbers=self.numbers
-        )
+            directory, log=log, store=store, clock=clock, spool=SpoolAccount(spool_bytes), numbers=self.numbers,
+            stall_bound_s=stall_bound_s,
+        )  # fmt: skip
         self._trees: dict[int, LiveTree] = {}  # by root number; dict work is atomic
 
     @property

@@ -1,0 +1,84 @@
+"""Committed texts of trees that no record holds: outputs, temporary trees, collections not saved yet.
+
+A durable one is a file ``checkpoint-<tree>-<seq>`` beside the log (doc/formats.md): the tree's content as of record
+*seq*, so that the log up to there is covered and a recovery starts from it. There is at most one per tree; the new one
+is safe before the old one goes. Threading: one thread, that of the committer. OSError if a file cannot be written.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from arvfuse.model.normalizing import pdh as pdh_of
+
+_PREFIX: Final = "checkpoint-"
+
+
+class Covered(NamedTuple):
+    """Records of a tree up to *seq* are in manifest *pdh*."""
+
+    seq: int
+    pdh: str
+
+
+class Checkpoints:
+    """The checkpoints in *directory*; without *durable* they live in memory only."""
+
+    def __init__(self, directory: Path, *, durable: bool = True) -> None:
+        self._directory: Final = directory
+        self._durable: Final = durable
+        self._newest: dict[int, Covered] = {}
+        self._memory: dict[int, bytes] = {}
+        for tree, seq in _numbers(directory):
+            if seq >= self._newest.get(tree, Covered(-1, "")).seq:
+                self._newest[tree] = Covered(seq, pdh_of(self._path(tree, seq).read_bytes()))
+
+    def covered(self, tree: int) -> Covered | None:
+        """What the newest checkpoint of *tree* covers."""
+        return self._newest.get(tree)
+
+    def text(self, pdh: str) -> bytes | None:
+        """The text of a checkpoint with that hash, if there is one."""
+        for tree, covered in self._newest.items():
+            if covered.pdh == pdh:
+                return self._memory[tree] if tree in self._memory else self._path(tree, covered.seq).read_bytes()
+        return None
+
+    def keep(self, tree: int, seq: int, pdh: str, text: bytes) -> None:
+        """*text*, whose hash is *pdh*, is the tree as of record *seq*. Safe from a power cut when this returns."""
+        old = self._newest.get(tree)
+        if self._durable:
+            self._write(self._path(tree, seq), text)
+        else:
+            self._memory[tree] = text
+        self._newest[tree] = Covered(seq, pdh)
+        if self._durable and old is not None and old.seq != seq:
+            self._path(tree, old.seq).unlink(missing_ok=True)
+
+    def _path(self, tree: int, seq: int) -> Path:
+        return self._directory / f"{_PREFIX}{tree}-{seq}"
+
+    def _write(self, path: Path, text: bytes) -> None:
+        temporary = path.with_name(f".{path.name}.new")
+        with open(temporary, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _numbers(directory: Path) -> list[tuple[int, int]]:
+    """(tree, seq) of every checkpoint file."""
+    found = []
+    for path in directory.glob(f"{_PREFIX}*-*"):
+        tree, _, seq = path.name[len(_PREFIX) :].partition("-")
+        if tree.isdigit() and seq.isdigit():
+            found.append((int(tree), int(seq)))
+    return sorted(found)
