@@ -74,16 +74,17 @@ class PollingFeed:
 class SqliteChanges:
     """Events of the catalog at *path* that come after this was made. Confined to the thread that polls."""
 
-    def __init__(self, path: Path, clock: Clock, *, read_only: bool) -> None:
+    def __init__(self, path: Path, clock: Clock, *, read_only: bool, batch: int = BATCH) -> None:
         # Connections of its own: data_version tells of the commits of all *other* connections.
         self._connections: Final = Connections(path, read_only=read_only)
         self._clock: Final = clock
+        self._batch: Final = batch
         self._looked: tuple[sqlite3.Connection, int] | None = None
         with self._connections.reading() as db:
             self._after = rows.newest_event(db)
 
     def poll(self) -> Sequence[Change]:
-        """See ``ChangeSource``; at most BATCH events."""
+        """See ``ChangeSource``; at most *batch* events."""
         looked, self._looked = self._looked, None
         with self._connections.reading() as db:
             # Read before the events: a commit in between is told again, never missed.
@@ -91,12 +92,12 @@ class SqliteChanges:
             if looked == state and not self._connections.read_only:
                 self._looked = state
                 return []
-            found = rows.events_after(db, self._after, BATCH)
+            found = rows.events_after(db, self._after, self._batch)
         if found and found[0][0] > self._after + 1:
             return self._everything()
         if found:
             self._after = found[-1][0]
-        if len(found) < BATCH:
+        if len(found) < self._batch:
             self._looked = state
         return [change for _, change in found]
 
