@@ -82,3 +82,24 @@ def _numbers(directory: Path) -> list[tuple[int, int]]:
         if tree.isdigit() and seq.isdigit():
             found.append((int(tree), int(seq)))
     return sorted(found)
+
+
+def ask(directory: Path, tree: int) -> None:
+    """Note that what is in *tree* is to be kept if its session dies before it is saved; survives a power cut."""
+    fd = os.open(_asked(directory, tree), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.fsync(fd)
+    os.close(fd)
+
+
+def is_asked(directory: Path, tree: int) -> bool:
+    """Whether ask() was called and is not taken back."""
+    return _asked(directory, tree).exists()
+
+
+def take_back(directory: Path, tree: int) -> None:
+    """Everything in *tree* is saved: nothing has to be kept."""
+    _asked(directory, tree).unlink(missing_ok=True)
+
+
+def _asked(directory: Path, tree: int) -> Path:
+    return directory / f"keep-{tree}"

@@ -10,12 +10,13 @@ Threading: ``feed`` and ``commit`` belong to one thread at a time (the owner ser
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from arvfuse.errors import ArvfuseError, CommitConflict, Damaged, NoSuchRecord
 from arvfuse.model import records
@@ -27,6 +28,7 @@ from arvfuse.model.ranges import LOG, Ref
 from arvfuse.model.records import Record
 from arvfuse.ports import BlockStore, Catalog, Clock
 from arvfuse.sdk.blocks import pread_exactly, spool_path
+from arvfuse.sdk.checkpoints import Checkpoints, Covered, is_asked
 from arvfuse.sdk.log import LogReader, log_path
 from arvfuse.sdk.merging import merged_text
 from arvfuse.sdk.moved import Entry, write_moved
@@ -37,6 +39,16 @@ from arvfuse.sdk.putpool import Pool, Stored, put_ranges
 from arvfuse.sdk.replica import Replica, ReplicaTree
 
 SAVE_TRIES: Final = 50
+RECORD_KINDS: Final = frozenset({"record", "session"})  # trees whose commits are saved to a record, once they have one
+
+
+class Saving(NamedTuple):
+    """What a commit is to do with records. *save*: make the text the record's next version; else it is kept as a
+    checkpoint. *merge*: take in what the record has become meanwhile; else a save raises CommitConflict."""
+
+    save: bool = True
+    merge: bool = True
+    keep_previous: bool = False
 
 
 class Committer:
@@ -44,7 +56,7 @@ class Committer:
 
     def __init__(
         self, *, directory: Path, mount: MountId, store: BlockStore, catalog: Catalog | None, clock: Clock, pool: Pool,
-        on_stored: Callable[[int], None] = lambda block: None,
+        on_stored: Callable[[int], None] = lambda block: None, durable: bool = True,
     ) -> None:  # fmt: skip
         self._directory: Final = directory
         self._mount: Final = mount
@@ -54,8 +66,9 @@ class Committer:
         self._pool: Final = pool
         self._on_stored: Final = on_stored  # told from a put thread; must not block
         self._applied: Final[Mapping[str, Applied]] = catalog.applied(mount) if catalog is not None else {}
-        self._texts: dict[str, bytes] = {}  # committed texts of trees without a catalog
-        self.replica: Final = Replica(self._open_manifest, self._applied.get)
+        self._checkpoints: Final = Checkpoints(directory, durable=durable)
+        self._pack_numbers: Final = itertools.count(1)
+        self.replica: Final = Replica(self._open_manifest, self._covered)
         self._reader: Final = LogReader(directory)
         self._read_seq = 0
         self._due: deque[Record] = deque()  # read, not applied
@@ -90,47 +103,70 @@ class Committer:
 
     # committing
 
-    def commit(self, trees: Sequence[int], seq: int, *, keep_previous: bool = False) -> list[Outcome]:
-        """Commit *trees* as of record *seq*, a commit point of theirs. One outcome per tree."""
+    def commit(
+        self, trees: Sequence[int], seq: int, *, keep_previous: bool = False, save: bool = True, merge: bool = True
+    ) -> list[Outcome]:
+        """Commit *trees* as of record *seq*, a commit point of theirs. One outcome per tree. See `Saving`."""
         self.feed(seq)
         while self._due and self._due[0].seq <= seq:
             self.replica.apply(self._due.popleft())
-        return self._commit([self.replica.trees[no] for no in trees if no in self.replica.trees], seq, keep_previous)
+        chosen = [self.replica.trees[no] for no in trees if no in self.replica.trees]
+        return self._commit(chosen, seq, Saving(save, merge, keep_previous))
+
+    def provide(self, no: int, text: bytes) -> None:
+        """*text* is what tree *no* starts from: no record has it. Before the tree's first record is flushed."""
+        self._checkpoints.keep(no, 0, pdh_of(text), text)
+
+    def bind(self, no: int, record: CollectionRecord) -> None:
+        """*record* was made of tree *no* as it is committed: later commits are saved to it."""
+        tree = self.replica.trees.get(no)
+        if tree is not None:
+            tree.uuid, tree.version, tree.merge_base = record.uuid, int(record.version), str(record.pdh)
+            tree.base = tree.base._replace(uuid=record.uuid, name=record.name, owner=record.owner)
 
     def recover(self) -> list[Outcome]:
         """Commit everything that a dead log holds: one outcome per tree with changes that no save covers."""
         self.feed(1 << 62)
         while self._due:
             self.replica.apply(self._due.popleft())
-        dirty = [tree for tree in self.replica.trees.values() if tree.dirty]
         outcomes: list[Outcome] = []
-        for tree in [t for t in dirty if t.kind == "record"]:
-            outcomes.extend(self._commit([tree], self._read_seq, True))
-        for tree in [t for t in dirty if t.kind == "output"]:
-            outcomes.append(self._quarantine_output(tree))
+        done: set[int] = set()
+        for tree in list(self.replica.trees.values()):
+            tree.orphans.clear()  # nobody is left who holds them open
+        for tree in list(self.replica.trees.values()):
+            if tree.kind == "record" and tree.dirty and tree.no not in done:
+                joined = [each for each in self.replica.tied(tree) if each.kind == "record"]
+                done.update(each.no for each in joined)
+                outcomes.extend(self._commit(joined, self._read_seq, Saving(keep_previous=True)))
+            unsaved = tree.dirty or self._checkpoints.covered(tree.no) is not None
+            if (tree.kind == "output" and unsaved) or (tree.kind == "session" and is_asked(self._directory, tree.no)):
+                outcomes.append(self._quarantine_unsaved(tree))
         return outcomes
 
-    def _commit(self, trees: list[ReplicaTree], seq: int, keep_previous: bool) -> list[Outcome]:
+    def _commit(self, trees: list[ReplicaTree], seq: int, saving: Saving) -> list[Outcome]:
         try:
             entries = self._packer().pack(trees)
             texts = {tree.no: self._render(tree) for tree in trees}
             self._store.barrier()
         except ArvfuseError as exc:
-            return [Outcome(tree=tree.no, seq=seq, uuid=tree.uuid, error=str(exc)) for tree in trees]
+            return [Outcome(tree=tree.no, seq=seq, uuid=tree.uuid, error=str(exc), cause=exc) for tree in trees]
         moved = self._write_moved(trees, seq, entries)
         try:
-            outcomes = self._save(trees, seq, texts, moved, keep_previous)
+            outcomes = self._save(trees, seq, texts, moved, saving)
         except ArvfuseError as exc:
-            return [Outcome(tree=tree.no, seq=seq, uuid=tree.uuid, moved=moved, error=str(exc)) for tree in trees]
+            return [
+                Outcome(tree=tree.no, seq=seq, uuid=tree.uuid, moved=moved, error=str(exc), cause=exc) for tree in trees
+            ]
         for tree, outcome in zip(trees, outcomes, strict=True):
-            self._committed(tree, seq, texts[tree.no], outcome)
+            self._committed(tree, seq, texts[tree.no], outcome, saved=saving.save or saving.merge)
         self._forget_logs()
         return outcomes
 
     def _packer(self) -> Packer:
         return Packer(
-            store=self._store, pool=self._pool, spool=self._directory / "spool", fetch=self._fetch, stored=self._put
-        )
+            store=self._store, pool=self._pool, spool=self._directory / "spool", fetch=self._fetch, stored=self._put,
+            numbers=self._pack_numbers,
+        )  # fmt: skip
 
     def _render(self, tree: ReplicaTree) -> bytes:
         text, zeros = tree.render()
@@ -150,14 +186,14 @@ class Committer:
         return name if path.exists() else None
 
     def _save(
-        self, trees: list[ReplicaTree], seq: int, texts: Mapping[int, bytes], moved: str | None, keep_previous: bool
+        self, trees: list[ReplicaTree], seq: int, texts: Mapping[int, bytes], moved: str | None, saving: Saving
     ) -> list[Outcome]:
         """Save all in one transaction, merging those whose record moved, until no version moves meanwhile."""
         for _ in range(SAVE_TRIES):
             saves: list[Save] = []
             outcomes: list[Outcome] = []
             for tree in trees:
-                outcome, save = self._prepare(tree, seq, texts[tree.no], moved, keep_previous)
+                outcome, save = self._prepare(tree, seq, texts[tree.no], moved, saving)
                 outcomes.append(outcome)
                 if save is not None:
                     saves.append(save)
@@ -177,12 +213,18 @@ class Committer:
         return {record.uuid: record for record in self._catalog.save_many(saves)}
 
     def _prepare(
-        self, tree: ReplicaTree, seq: int, text: bytes, moved: str | None, keep_previous: bool
+        self, tree: ReplicaTree, seq: int, text: bytes, moved: str | None, saving: Saving
     ) -> tuple[Outcome, Save | None]:
         ours = pdh_of(text)
-        if tree.kind != "record" or tree.uuid is None or self._catalog is None:
-            self._checkpoint(tree, text, ours)
-            return Outcome(tree=tree.no, seq=seq, pdh=ours, ours_pdh=ours, moved=moved, text=text), None
+        of_record = tree.kind in RECORD_KINDS and tree.uuid is not None and self._catalog is not None
+        if not of_record or not (saving.save or saving.merge):
+            self._checkpoints.keep(tree.no, seq, ours, text)
+            return Outcome(
+                tree=tree.no, seq=seq, uuid=tree.uuid, version=tree.version, pdh=ours, ours_pdh=ours, moved=moved,
+                text=text,
+            ), None  # fmt: skip
+        assert tree.uuid is not None
+        assert self._catalog is not None
         try:
             current = self._catalog.get(tree.uuid)
         except NoSuchRecord:
@@ -190,18 +232,27 @@ class Committer:
         final = text
         effects: tuple[Any, ...] = ()
         if current.pdh != tree.merge_base and current.pdh != ours:
+            if not saving.merge:
+                raise CommitConflict(f"collection {tree.uuid} is at version {current.version} now")
             final, effects = merged_text(
                 base=self._open_manifest(PDH(tree.merge_base)), ours=tree, ours_text=text,
                 theirs=self._open_manifest(current.pdh), theirs_ns=current.modified_at_ns, now_ns=self._clock.time_ns(),
             )  # fmt: skip
-            self._catalog.keep_manifest(PDH(ours), text)
+            if saving.save:
+                self._catalog.keep_manifest(PDH(ours), text)
+        if not saving.save:
+            self._checkpoints.keep(tree.no, seq, ours, text)
+            return Outcome(
+                tree=tree.no, seq=seq, uuid=tree.uuid, version=current.version, pdh=current.pdh, ours_pdh=ours,
+                moved=moved, effects=effects, text=final,
+            ), None  # fmt: skip
         pdh = PDH(pdh_of(final)) if effects else PDH(ours)
         outcome = Outcome(
             tree=tree.no, seq=seq, uuid=tree.uuid, version=current.version, pdh=pdh, ours_pdh=ours, moved=moved,
             effects=effects, text=final,
         )  # fmt: skip
         save = Save(
-            uuid=tree.uuid, expect=current.version, pdh=pdh, manifest=final, keep_previous=keep_previous,
+            uuid=tree.uuid, expect=current.version, pdh=pdh, manifest=final, keep_previous=saving.keep_previous,
             applied=Applied(mount=self._mount, seq=seq, ours_pdh=PDH(ours)),
         )  # fmt: skip
         return outcome, save
@@ -217,35 +268,24 @@ class Committer:
             quarantined=f"{why} ({name})",
         )  # fmt: skip
 
-    def _quarantine_output(self, tree: ReplicaTree) -> Outcome:
-        """An output that nobody saved: kept under a name of its own."""
+    def _quarantine_unsaved(self, tree: ReplicaTree) -> Outcome:
+        """An output, or what a library user asked to keep, that nobody saved: kept under a name of its own."""
         try:
             self._packer().pack([tree])
             text = self._render(tree)
             self._store.barrier()
             return self._quarantine(tree, self._read_seq, text, None)
         except ArvfuseError as exc:
-            return Outcome(tree=tree.no, seq=self._read_seq, error=str(exc))
+            return Outcome(tree=tree.no, seq=self._read_seq, error=str(exc), cause=exc)
 
-    def _checkpoint(self, tree: ReplicaTree, text: bytes, pdh: str) -> None:
-        """Without a record the text is kept beside the log, so the log is covered all the same."""
-        self._texts[pdh] = text
-        path = self._directory / f"checkpoint-{tree.no}"
-        temporary = path.with_name(path.name + ".new")
-        with open(temporary, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-
-    def _committed(self, tree: ReplicaTree, seq: int, text: bytes, outcome: Outcome) -> None:
-        tree.version = outcome.version
-        if not outcome.effects:
-            tree.merge_base = outcome.pdh
+    def _committed(self, tree: ReplicaTree, seq: int, text: bytes, outcome: Outcome, *, saved: bool) -> None:
+        if saved:
+            tree.version = outcome.version
+            if not outcome.effects:
+                tree.merge_base = outcome.pdh
         new = self.replica.rebase(tree, seq, outcome.ours_pdh, Manifest(text))
         if outcome.quarantined:
             new.uuid = None
-        self._texts = {pdh: kept for pdh, kept in self._texts.items() if pdh == outcome.ours_pdh}
 
     # bytes
 
@@ -307,9 +347,18 @@ class Committer:
         for fd in fds:
             os.close(fd)
 
+    def _covered(self, no: int, uuid: str | None) -> Covered | None:
+        """What is safe of a tree without its log: by the newest save of this mount, or by a checkpoint."""
+        checkpoint = self._checkpoints.covered(no)
+        applied = self._applied.get(uuid) if uuid else None
+        if applied is None or (checkpoint is not None and checkpoint.seq > applied.seq):
+            return checkpoint
+        return Covered(applied.seq, str(applied.ours_pdh))
+
     def _open_manifest(self, pdh: PDH) -> Manifest:
-        if pdh in self._texts:
-            return Manifest(self._texts[pdh])
+        text = self._checkpoints.text(pdh)
+        if text is not None:
+            return Manifest(text)
         if self._catalog is None:
             raise Damaged(f"no catalog to read manifest {pdh} from")
         return Manifest(self._catalog.manifest(pdh))

@@ -52,10 +52,10 @@ class ContentTree(LoggedTree):
         view = memoryview(data).cast("B") if not isinstance(data, bytes) else memoryview(data)
         if offset < 0:
             raise InvalidPath(show(file.name), "negative offset")
-        if offset + len(view) > MAX_FILE_BYTES:
-            raise FileTooBig(show(file.name))
         if not len(view):
             return 0
+        if offset + len(view) > MAX_FILE_BYTES:
+            raise FileTooBig(show(file.name))
         done = 0
         while done < len(view):
             with self.shared.file_lock(file.no):
@@ -64,6 +64,26 @@ class ContentTree(LoggedTree):
                 self._wait_at_gate(file)
         self.shared.pace()
         return len(view)
+
+    def append(self, file: FileNode, data: bytes | bytearray | memoryview) -> int:
+        """Write all of *data* behind the end of the file, wherever that is by then; the offset behind it.
+
+        Several appenders never overwrite each other; a part that a commit point held back may follow theirs."""
+        view = memoryview(data).cast("B") if not isinstance(data, bytes) else memoryview(data)
+        done = 0
+        end = file.size
+        while done < len(view):
+            with self.shared.file_lock(file.no):
+                start = file.size
+                if start + len(view) - done > MAX_FILE_BYTES:
+                    raise FileTooBig(show(file.name))
+                written = self._write_some(file, start, view[done:])
+                done += written
+                end = start + written
+            if done < len(view):
+                self._wait_at_gate(file)
+        self.shared.pace()
+        return end
 
     def truncate(self, file: FileNode, size: int) -> None:
         """Set the size; growth is a hole."""
@@ -283,6 +303,7 @@ class ContentTree(LoggedTree):
         block.advance(Event.SEAL)
         self.bind(file)
         block.seal_seq = self.log(records.Seal(file.no, block.no, _joined(ranges)), orphan=file.parent is None)
+        self.shared.sealed_seq = block.seal_seq
 
     def _unused_buffers_locked(self, file: FileNode) -> list[BufferBlock]:
         """Writable blocks that no segment refers to any more, taken from the file."""

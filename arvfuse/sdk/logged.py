@@ -44,9 +44,9 @@ class LoggedTree(Tree):
         self.version = int(record.version) if record else 0  # guarded by: lock, as all below
         self.pdh = str(record.pdh) if record else ""
         self.stamp = shared.stamps.next()
-        self.asof = 0
+        self.asof = shared.log.seq  # records before us are none of ours, even if an earlier tree had our record
         self.boundary = 0
-        self.changed_seq = 0
+        self.changed_seq = self.asof
         self.first_change = 0.0
         self.last_change = 0.0
         self.failed_seq = 0  # changes up to here had their failure reported

@@ -23,8 +23,8 @@ class FileNode:
     """A file. *parent* is None once it was unlinked or replaced (C3: its handles go on)."""
 
     __slots__ = (
-        "_segments", "base_size", "buffers", "changed_seq", "copied_seq", "error", "error_mark", "handles", "inline_parts", "mode",
-        "mtime_ns", "name", "no", "parent", "spec", "stamp", "tree", "version", "writers",
+        "_segments", "base_size", "buffers", "changed_seq", "copied_seq", "error", "error_mark", "handles",
+        "inline_parts", "mode", "mtime_ns", "name", "no", "parent", "spec", "stamp", "tree", "version", "writers",
     )  # fmt: skip
     is_dir = False
 

@@ -10,7 +10,7 @@ All bytes move through the ports; afterwards every segment of the tree is a loca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -40,14 +40,14 @@ class Packer:
 
     def __init__(
         self, *, store: BlockStore, pool: Pool, spool: Path, fetch: Callable[[Ref, int, int], bytes | memoryview],
-        stored: Callable[[int, FileNode], Future[Stored]],
+        stored: Callable[[int, FileNode], Future[Stored]], numbers: Iterator[int],
     ) -> None:  # fmt: skip
         self._store: Final = store
         self._pool: Final = pool
         self._spool: Final = spool
         self._fetch: Final = fetch
         self._stored: Final = stored
-        self._count = 0
+        self._numbers: Final = numbers  # names of temporary files, never the same twice in a directory
 
     def pack(self, trees: Iterable[ReplicaTree]) -> list[Entry]:
         """Bring every changed file of *trees* into blocks; where log and block ranges went. Store errors."""
@@ -68,6 +68,8 @@ class Packer:
         jobs.extend((group, self._submit(group)) for group in groups(small))
         entries: list[Entry] = []
         places: dict[int, list[tuple[Segment, str, int]]] = {}
+        # All of them, also when one fails: they read the log's files, which are closed after a commit.
+        wait([*(future for _, future in jobs), *blocks.values()])
         for group, future in jobs:
             locator = future.result()
             at = 0
@@ -85,8 +87,8 @@ class Packer:
         return entries
 
     def _submit(self, group: list[_Unit]) -> Future[str]:
-        self._count += 1
-        return self._pool.submit(put_parts, self._store, self._spool / f"pack{self._count}", self._bytes_of(group))
+        temporary = self._spool / f"pack{next(self._numbers)}"
+        return self._pool.submit(put_parts, self._store, temporary, self._bytes_of(group))
 
     def _bytes_of(self, group: list[_Unit]) -> Iterator[bytes | memoryview]:
         for unit in group:

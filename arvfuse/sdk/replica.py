@@ -12,10 +12,11 @@ from typing import Final
 
 from arvfuse.errors import Damaged
 from arvfuse.model import records
-from arvfuse.model.collections import PDH, Applied
+from arvfuse.model.collections import PDH
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.merge import Delete, MakeDir, Put, from_json
 from arvfuse.model.records import Record
+from arvfuse.sdk.checkpoints import Covered
 from arvfuse.sdk.nodes import DirNode, FileNode, Node, Path
 from arvfuse.sdk.tree import Tree
 
@@ -70,12 +71,24 @@ class ReplicaTree(Tree):
 
 
 class Replica:
-    """All trees of one log. *manifest* opens a base text; *applied* says what the catalog already holds."""
+    """All trees of one log. *manifest* opens a base text; *covered* says what is saved of a tree (number, uuid)."""
 
-    def __init__(self, manifest: Callable[[PDH], Manifest], applied: Callable[[str], Applied | None]) -> None:
+    def __init__(
+        self, manifest: Callable[[PDH], Manifest], covered: Callable[[int, str | None], Covered | None]
+    ) -> None:
         self._manifest: Final = manifest
-        self._applied: Final = applied
+        self._covered: Final = covered
         self.trees: dict[int, ReplicaTree] = {}
+        self._ties: dict[int, set[int]] = {}  # trees that a Move joined
+
+    def tied(self, tree: ReplicaTree) -> list[ReplicaTree]:
+        """The trees that moves join to *tree*, itself included: they have to be saved in one transaction."""
+        found, todo = {tree.no}, [tree.no]
+        while todo:
+            more = self._ties.get(todo.pop(), set()) - found
+            found |= more
+            todo.extend(more)
+        return [self.trees[no] for no in sorted(found)]
 
     def apply(self, record: Record) -> None:
         """Apply one record. Damaged if it does not fit, which means that the log is not what was written."""
@@ -108,9 +121,9 @@ class Replica:
         if no in self.trees:
             return  # what we hold already includes it
         asof, pdh = base.asof, base.pdh
-        applied = self._applied(base.uuid) if base.uuid else None
-        if applied is not None and applied.seq > asof:
-            asof, pdh = applied.seq, str(applied.ours_pdh)
+        covered = self._covered(no, base.uuid)
+        if covered is not None and covered.seq > asof:
+            asof, pdh = covered
         self.trees[no] = ReplicaTree(no, base, asof, pdh, self._manifest(PDH(pdh)) if pdh else None)
 
     def _apply(self, tree: ReplicaTree, record: Record) -> None:
@@ -178,6 +191,8 @@ class Replica:
             source.orphans.clear()
             return
         target.seq = record.seq
+        self._ties.setdefault(source.no, set()).add(target.no)
+        self._ties.setdefault(target.no, set()).add(source.no)
         new_parent = target.directory(body.new_parent)
         node = source.child(parent, body.name)
         replaced = source.move_entry(parent, body.name, new_parent, body.new_name, record.wall_ns)

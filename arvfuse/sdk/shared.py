@@ -50,6 +50,7 @@ class Shared:
         self.numbers: Final = numbers
         self.stall_bound_s: Final = stall_bound_s
         self.stamps: Final = Numbers()
+        self.sealed_seq = 0  # the newest Seal record: there is something to store; written under locks of trees
         self.blocks: Final = BlockTable(directory)
         self._file_locks: Final = [RankedLock(Rank.FILE, number) for number in range(_FILE_LOCKS)]
         # held by whoever lets segments appear in another file or tree (copy, move), and by the sweep after a commit

@@ -16,6 +16,8 @@ from arvfuse.model.ranges import HOLE, Ref, SegmentMap
 from arvfuse.model.rendering import move_lines, render_line, render_placeholder
 from arvfuse.sdk.nodes import DirNode, FileNode, Node, Path
 
+PartsOf = Callable[[FileNode], list[tuple[int, Ref, int]]]
+
 
 class Tree:
     """The nodes below one root. *number* gives numbers to nodes that come from the base text.
@@ -185,18 +187,18 @@ class Tree:
                 if isinstance(node, DirNode):
                     stack.append(node)
 
-    def render(self) -> tuple[bytes, set[str]]:
+    def render(self, parts_of: PartsOf = FileNode.parts) -> tuple[bytes, set[str]]:
         """The normalised manifest text, and the zero blocks that it names for holes.
 
-        Directories that nobody changed are copied from the text they came from. Segments must be locators or holes.
-        """
+        Directories that nobody changed are copied from the text they came from. Segments, as *parts_of* gives them,
+        must be locators or holes."""
         zeros: set[str] = set()
         parts: list[bytes | memoryview] = []
-        self._render(self.root, (), parts, zeros)
+        self._render(self.root, parts, zeros, parts_of)
         return b"".join(parts), zeros
 
-    def _render(self, top: DirNode, at: Path, parts: list[bytes | memoryview], zeros: set[str]) -> None:
-        stack: list[tuple[DirNode, Path]] = [(top, at)]
+    def _render(self, top: DirNode, parts: list[bytes | memoryview], zeros: set[str], parts_of: PartsOf) -> None:
+        stack: list[tuple[DirNode, Path]] = [(top, ())]
         while stack:
             directory, path = stack.pop()
             if not directory.below_changed and directory.source is not None:
@@ -206,21 +208,22 @@ class Tree:
                 continue
             entries = self.table(directory)
             names = sorted(entries)
-            parts.append(self._line(directory, path, names, entries, zeros))
+            parts.append(self._line(directory, path, names, entries, zeros, parts_of))
             for name in reversed(names):
                 node = entries[name]
                 if isinstance(node, DirNode):
                     stack.append((node, (*path, name)))
 
     def _line(
-        self, directory: DirNode, path: Path, names: list[bytes], entries: dict[bytes, Node], zeros: set[str]
-    ) -> bytes:
+        self, directory: DirNode, path: Path, names: list[bytes], entries: dict[bytes, Node], zeros: set[str],
+        parts_of: PartsOf,
+    ) -> bytes:  # fmt: skip
         files = [(name, node) for name in names if isinstance(node := entries[name], FileNode)]
         if files and not directory.files_changed and directory.source is not None and directory.source[1] == path:
             line = directory.source[0].line(path)
             assert line is not None
             return bytes(line)
-        parts = [(name, node.parts()) for name, node in files]
+        parts = [(name, parts_of(node)) for name, node in files]
         largest = max((length for _, each in parts for length, ref, _ in each if ref == HOLE), default=0)
         if not files:
             return render_placeholder(path) if not entries and path else b""

@@ -29,6 +29,7 @@ from arvfuse.sync import SpoolAccount
 
 DEFAULT_SPOOL_BYTES: Final = 8 << 30
 MIN_LOG_FILE_BYTES: Final = 2 << 20
+_YIELD_EVERY: Final = 32
 
 
 class Workspace:
@@ -123,7 +124,7 @@ class Workspace:
                 tables[outcome.moved] = Moved.read(self.directory / "moved" / outcome.moved)
             if outcome.moved:
                 with self.shared.sharing:
-                    self._settle(tables[outcome.moved])
+                    self._settle(tree, outcome.seq, tables[outcome.moved])
             if outcome.error is not None:
                 self._report(tree, outcome, outcome.error)
                 continue
@@ -145,15 +146,17 @@ class Workspace:
             (self.directory / "moved" / name).unlink(missing_ok=True)
         return changes
 
-    def _settle(self, moved: Moved) -> None:
-        """Replace references into log and spool by locators, a file at a time so that nobody waits long."""
-        for tree in self.trees:
-            for file in list(tree.unsettled.values()):
-                with tree.lock:
-                    if tree.unsettled.get(file.no) is file:
-                        file.segments.remap(moved.resolve)
-                        if not _refers_here(file):
-                            del tree.unsettled[file.no]
+    def _settle(self, tree: LiveTree, seq: int, moved: Moved) -> None:
+        """Replace references into log and spool by locators, a file at a time so that nobody waits long.
+
+        A file that got segments of another after *seq* waits for the commit that covers that: until then the record
+        of the copy refers to log and spool, which must not go before."""
+        for file in list(tree.unsettled.values()):
+            with tree.lock:
+                if tree.unsettled.get(file.no) is file and file.copied_seq <= seq:
+                    file.segments.remap(moved.resolve)
+                    if not _refers_here(file):
+                        del tree.unsettled[file.no]
 
     def _report(self, tree: LiveTree, outcome: Outcome, why: str) -> None:
         """Let the next flush of every changed file say what went wrong, once per change (D4)."""
