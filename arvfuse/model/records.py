@@ -267,6 +267,13 @@ def decode(code: int, view: memoryview, end: int) -> Body:
     if not 1 <= code <= len(TYPES):
         raise Damaged(f"log record of unknown type {code}")
     kind: Any = TYPES[code - 1]
+    try:
+        return _decode(kind, view, end)
+    except (struct.error, ValueError, TypeError, LookupError) as exc:  # its check is right, so somebody made it so
+        raise Damaged(f"log record of type {kind.__name__} with what is no body of one") from exc
+
+
+def _decode(kind: Any, view: memoryview, end: int) -> Body:
     if kind is WriteInline:
         node, offset = _INLINE.unpack_from(view)
         length = len(view) - _INLINE.size
