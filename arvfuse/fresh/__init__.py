@@ -1,0 +1,1 @@
+"""What every node that the kernel sees is built on: freshness, use counts, attributes, answers that have to wait."""
