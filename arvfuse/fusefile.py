@@ -1,0 +1,114 @@
+"""Files as the kernel has them open: handles of collection files and of generated ones.
+
+A handle is bound to its file node, not to a name or a collection: unlinking, replacing or moving the file (or a
+directory above it) changes nothing for it (C3). The tree that a node is in now is asked for at each use, because a
+move to another collection changes it.
+
+Threading: a handle may be used by several threads at once (the kernel does); the tree locks what has to be. Failure:
+a background failure is delivered once to each handle that was open when it happened, by flush or fsync (D4).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from arvfuse.errors import NotPermitted, ReadOnly
+from arvfuse.fresh.node import Attr, VirtualNode
+from arvfuse.sdk.live import LiveTree
+from arvfuse.sdk.nodes import DirNode, FileNode
+
+_GENERATED_MODE: Final = 0o444
+
+
+def live_tree(node: FileNode | DirNode) -> LiveTree:
+    """The tree that *node* is in now, or was in when it lost its name."""
+    tree = node.tree
+    assert isinstance(tree, LiveTree), tree
+    return tree
+
+
+class GeneratedFile(VirtualNode):
+    """A file that a directory makes up. Its content never changes: new content is a new node."""
+
+    __slots__ = ("content", "mtime_ns")
+
+    def __init__(self, no: int, content: bytes, mtime_ns: int) -> None:
+        super().__init__(no)
+        self.content: Final = content
+        self.mtime_ns: Final = mtime_ns
+
+    def attr(self) -> Attr:
+        """Timeout 0: the kernel asks again, and is given a new number if the content is another by then."""
+        return Attr(self.no, False, _GENERATED_MODE, len(self.content), self.mtime_ns, self.mtime_ns, 0.0)
+
+
+class FileHandle:
+    """One open(2) of a collection file."""
+
+    __slots__ = ("_mark", "node", "readable", "writable")
+
+    def __init__(self, node: FileNode, *, readable: bool, writable: bool) -> None:
+        self.node: Final = node
+        self.readable: Final = readable
+        self.writable: Final = writable
+        self._mark = node.error_mark  # older failures were before our time
+        live_tree(node).opened(node, write=writable)
+
+    def __repr__(self) -> str:
+        return f"<FileHandle of {self.node!r}{' writable' if self.writable else ''}>"
+
+    def read(self, offset: int, size: int) -> bytes | memoryview:
+        return live_tree(self.node).read(self.node, offset, size)
+
+    def write(self, offset: int, data: bytes | memoryview) -> int:
+        if not self.writable:
+            raise ReadOnly(_text(self.node), "not open for writing")
+        return live_tree(self.node).write(self.node, offset, data)
+
+    def flush(self) -> None:
+        """A close(2) of one descriptor: content is safe from the death of our processes; raises what went wrong."""
+        mark = self.node.error_mark  # before the call: what comes during it is for the next one
+        try:
+            self._mark = live_tree(self.node).flush(self.node, self._mark)
+        except BaseException:
+            self._mark = max(self._mark, mark)
+            raise
+
+    def fsync(self) -> None:
+        """Content is safe from a power cut of this machine (D2)."""
+        self.flush()
+        live_tree(self.node).fsync(self.node)
+
+    def release(self) -> None:
+        """The last descriptor is gone."""
+        live_tree(self.node).closed(self.node, write=self.writable)
+
+
+class GeneratedHandle:
+    """One open(2) of a generated file."""
+
+    __slots__ = ("node",)
+    writable: Final = False
+
+    def __init__(self, node: GeneratedFile) -> None:
+        self.node: Final = node
+        node.use()
+
+    def read(self, offset: int, size: int) -> bytes | memoryview:
+        return memoryview(self.node.content)[offset : offset + size]
+
+    def write(self, offset: int, data: bytes | memoryview) -> int:
+        raise NotPermitted("", "a generated file cannot be written")
+
+    def flush(self) -> None:
+        """Nothing to do."""
+
+    def fsync(self) -> None:
+        """Nothing to do."""
+
+    def release(self) -> None:
+        self.node.unuse()
+
+
+def _text(node: FileNode) -> str:
+    return node.name.decode("utf-8", "surrogateescape")

@@ -1,0 +1,408 @@
+"""One method per file system operation. Nodes and handles come as numbers, answers go as values or Pendings.
+
+Knows no errno and no FUSE type: drivers translate. A read-only mount refuses every change here, truncation and
+O_TRUNC included, whatever the kernel was told (B3). A Pending is settled by the thread that brings the backend's
+answer; nobody waits for it while holding a lock (B2).
+
+Threading: any method from any number of threads. Failure: classes of ``arvfuse.errors``; a change that fails leaves
+the tree as it was. Numbers that are handed out (entries) count as known to the kernel: if a reply cannot be
+delivered, ``undo`` it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from arvfuse.errors import (
+    InvalidPath,
+    IsADirectory,
+    NameTooLong,
+    NoSuchEntry,
+    NotADirectory,
+    NotPermitted,
+    NotSupported,
+    ReadOnly,
+    StaleNode,
+)
+from arvfuse.fresh.node import Attr, Created, Entry, Listed, Opened, Space
+from arvfuse.fresh.pending import Pending, rescue, then
+from arvfuse.fusedir.directory import Directory, VirtualDir, show
+from arvfuse.fusedir.expiry import Expiry
+from arvfuse.fusedir.handles import DirectoryHandle
+from arvfuse.fusedir.host import Alias, Child, Engine, Host, Settings
+from arvfuse.fusedir.names import NAME_MAX_BYTES, check_new_name
+from arvfuse.fusedir.projects import ProjectDir
+from arvfuse.fusedir.roots import RootDir
+from arvfuse.fusedir.trees import CollectionDir, TreeDir, rename_in_trees, tree_directory
+from arvfuse.fusefile import FileHandle, GeneratedFile, GeneratedHandle, live_tree
+from arvfuse.inodes import Inodes
+from arvfuse.model.collections import Change
+from arvfuse.notify import Notifier
+from arvfuse.ports import Clock
+from arvfuse.sdk.live import LiveTree
+from arvfuse.sdk.nodes import DirNode, FileNode
+
+RENAME_NOREPLACE: Final = 1
+_PERMISSION_BITS: Final = 0o7777
+
+
+class Operations:
+    """One mount as its drivers see it.
+
+    *root*: None for a store (``home`` and ``by_id``), a uuid or portable data hash, or a tree that has no record.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        notices: Notifier,
+        clock: Clock,
+        *,
+        settings: Settings | None = None,
+        root: str | LiveTree | None = None,
+    ) -> None:
+        self.host: Final = Host(engine, notices, clock, settings if settings is not None else Settings())
+        self.root: Final = self._make_root(root)
+        self.host.inodes = Inodes(self.root)
+        self.uid: Final = os.getuid()
+        self.gid: Final = os.getgid()
+        self._numbers: Final = itertools.count(1)
+        # Tables of which each use is one dict operation, which the interpreter makes atomic:
+        self._files: Final[dict[int, FileHandle | GeneratedHandle]] = {}
+        self._directories: Final[dict[int, DirectoryHandle]] = {}
+        self._expiry: Final = Expiry(self.host)
+        self._atimes: Final[dict[int, int]] = {}  # node -> access time set by utimensat(2), while the kernel knows it
+
+    def __repr__(self) -> str:
+        mode = "read-only" if self.read_only else "read-write"
+        return f"<Operations {mode} {self.host.inodes!r} files={len(self._files)} dirs={len(self._directories)}>"
+
+    @property
+    def read_only(self) -> bool:
+        return self.host.settings.read_only
+
+    # names
+
+    def lookup(self, parent: int, name: bytes) -> Entry | Pending[Entry]:
+        directory = self._directory(parent)
+        if name == b".":
+            return self._entry(directory, self._node(parent))
+        if name == b"..":
+            return self._entry(directory, self._node(directory.above()))
+        found = rescue(self._lookup(directory, name), NoSuchEntry, lambda error: self._too_long(name, error))
+        return then(found, lambda child: self._entry(directory, child))
+
+    def mkdir(self, parent: int, name: bytes, mode: int) -> Entry | Pending[Entry]:
+        directory = self._changing(parent)
+        check_new_name(name)
+        return then(directory.mkdir(name), lambda child: self._entry(directory, child))
+
+    def mknod(self, parent: int, name: bytes, mode: int) -> Entry | Pending[Entry]:
+        """Regular files only."""
+        directory = self._changing(parent)
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            raise NotSupported(show(name), "only regular files and directories")
+        check_new_name(name)
+        made = directory.create(name, mode=mode & _PERMISSION_BITS, exclusive=True)
+        return then(made, lambda file: self._entry(directory, file))
+
+    def unlink(self, parent: int, name: bytes) -> Pending[None] | None:
+        return self._changing(parent).unlink(name)
+
+    def rmdir(self, parent: int, name: bytes) -> Pending[None] | None:
+        return self._changing(parent).rmdir(name)
+
+    def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0
+    ) -> Pending[None] | None:
+        source, target = self._changing(parent), self._changing(new_parent)
+        check_new_name(new_name)
+        if flags & ~RENAME_NOREPLACE:
+            raise InvalidPath(show(name), "exchange and whiteout are not supported")
+        replace = not flags & RENAME_NOREPLACE
+        if isinstance(source, ProjectDir) and isinstance(target, ProjectDir):
+            return source.rename(name, target, new_name)
+        old, new = source.in_tree(), target.in_tree()
+        if old is None or new is None:
+            raise NotPermitted(show(name), "only between directories of one kind")
+        number, new_number = self._number(source), self._number(target)
+
+        def move(from_dir: DirNode, to_dir: DirNode) -> None:
+            old_dir = TreeDir(self.host, from_dir, None, number)
+            rename_in_trees(self.host, old_dir, name, TreeDir(self.host, to_dir, None, new_number), new_name, replace)
+
+        return then(old, lambda one: then(new, lambda other: move(one[1], other[1])))
+
+    def forget(self, batch: Iterable[tuple[int, int]]) -> None:
+        """The kernel dropped references: (number, count)."""
+        for node in self.host.inodes.forget(batch):
+            self._atimes.pop(node.no, None)
+            if isinstance(node, Alias):
+                self.host.evict(node)
+
+    # attributes
+
+    def getattr(self, number: int) -> Attr:
+        """StaleNode for a file that has lost its name and is not open: the kernel looks the name up again."""
+        return self._attr(self._living(number))
+
+    def setattr(
+        self,
+        number: int,
+        *,
+        size: int | None = None,
+        mtime_ns: int | None = None,
+        atime_ns: int | None = None,
+        mode: int | None = None,
+        handle: int | None = None,
+    ) -> Attr | Pending[Attr]:
+        """Set what is given. *handle*: the open file through which it was asked (ftruncate)."""
+        if self.read_only:
+            raise ReadOnly()
+        node = self._living(number)
+        if isinstance(node, CollectionDir):
+            return then(node.open(), lambda top: self._set(number, top.node, size, mtime_ns, atime_ns, mode))
+        if isinstance(node, Alias):
+            return self._set(number, node.node, size, mtime_ns, atime_ns, mode)
+        if not isinstance(node, FileNode | DirNode):
+            raise NotPermitted("", "attributes of records are not changed by hand")
+        if size is not None and handle is not None and not self._file(handle).writable:
+            raise InvalidPath("", "not open for writing")
+        return self._set(number, node, size, mtime_ns, atime_ns, mode)
+
+    def access(self, number: int, mask: int) -> bool:
+        """True; asking to write where nothing can be written is ReadOnly."""
+        node = self._node(number)
+        if mask & os.W_OK and isinstance(node, FileNode) and not self.host.may_write(live_tree(node)):
+            raise ReadOnly(show(node.name))
+        return True
+
+    def statfs(self) -> Space | Pending[Space]:
+        return self.host.engine.statfs()
+
+    # files
+
+    def create(self, parent: int, name: bytes, mode: int, flags: int) -> Created | Pending[Created]:
+        """Make a file and open it."""
+        directory = self._changing(parent)
+        check_new_name(name)
+        made = directory.create(name, mode=mode & _PERMISSION_BITS, exclusive=bool(flags & os.O_EXCL))
+
+        def opened(file: FileNode) -> Created:
+            handle = self._open_file(file, flags)
+            return Created(self._entry(directory, file), Opened(handle))
+
+        return then(made, opened)
+
+    def open(self, number: int, flags: int) -> Opened:
+        """Open a file; O_TRUNC empties it. ReadOnly, IsADirectory, StaleNode."""
+        node = self._living(number)
+        writing = flags & os.O_ACCMODE != os.O_RDONLY
+        if isinstance(node, GeneratedFile):
+            if writing or flags & os.O_TRUNC:
+                raise ReadOnly("", "a generated file") if self.read_only else NotPermitted("", "a generated file")
+            return Opened(self._keep(GeneratedHandle(node)), direct=True)
+        if not isinstance(node, FileNode):
+            raise IsADirectory()
+        if (writing or flags & os.O_TRUNC) and not self.host.may_write(live_tree(node)):
+            raise ReadOnly(show(node.name))
+        return Opened(self._open_file(node, flags))
+
+    def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
+        return self._file(handle).read(offset, size)
+
+    def write(self, handle: int, offset: int, data: bytes | memoryview) -> int:
+        if self.read_only:
+            raise ReadOnly()
+        return self._file(handle).write(offset, data)
+
+    def flush(self, handle: int) -> None:
+        """A descriptor was closed: raises a background failure that this handle has not been told of (D4)."""
+        self._file(handle).flush()
+
+    def fsync(self, handle: int, datasync: bool = False) -> None:
+        self._file(handle).fsync()
+
+    def release(self, handle: int) -> None:
+        """The last descriptor was closed."""
+        opened = self._files.pop(handle, None)
+        if opened is None:
+            raise StaleNode(f"handle {handle}")
+        opened.release()
+
+    # directory handles
+
+    def opendir(self, number: int) -> int | Pending[int]:
+        """A handle with a snapshot of the names."""
+        directory = self._directory(number)
+        return then(directory.listing(), lambda names: self._keep_directory(DirectoryHandle(directory, number, names)))
+
+    def readdir(self, handle: int, cookie: int) -> Iterator[Listed] | Pending[Iterator[Listed]]:
+        """Names from *cookie* on, to be taken as far as they fit. From 0 again: a new snapshot."""
+        return self._opened_directory(handle).read(cookie)
+
+    def releasedir(self, handle: int) -> None:
+        opened = self._directories.pop(handle, None)
+        if opened is None:
+            raise StaleNode(f"handle {handle}")
+        opened.release()
+
+    def fsyncdir(self, handle: int, datasync: bool = False) -> Pending[None] | None:
+        """The directory's names are safe from a power cut: all of its collection's records are."""
+        inside = self._opened_directory(handle).directory.in_tree()
+        if inside is None:
+            return None  # records of projects are made by the catalog, which is durable
+        return then(inside, lambda found: live_tree(found[1]).fsync(None))
+
+    # what comes from elsewhere
+
+    def record_changed(self, change: Change) -> None:
+        """The catalog told of a change that is not our own: what is shown of the record is out of date."""
+        for owner in {change.owner, change.old_owner}:
+            for directory in self.host.shown.at(owner):
+                if isinstance(directory, ProjectDir):
+                    directory.changed(change)
+        if isinstance(self.root, RootDir):
+            self.root.by_id.changed(change)
+
+    def name_changed(self, directory: DirNode, name: bytes) -> None:
+        """A merge put another node, or none, under *name*."""
+        self.host.name_changed(directory, name)
+
+    def expire(self) -> bool:
+        """After lost notices: one step of making the kernel forget what it may have wrong; True when that is done.
+
+        The housekeeper calls it, nobody else."""
+        return self._expiry.step()
+
+    def undo(self, answer: object) -> None:
+        """An answer that could not be delivered: the kernel knows nothing of it."""
+        if isinstance(answer, Entry):
+            self.forget([(answer.attr.no, 1)])
+        elif isinstance(answer, Created):
+            self.forget([(answer.entry.attr.no, 1)])
+            self.release(answer.opened.handle)
+        elif isinstance(answer, Opened):
+            self.release(answer.handle)
+        elif isinstance(answer, int) and answer in self._directories:
+            self.releasedir(answer)
+
+    def check_invariants(self) -> None:
+        self.host.inodes.check_invariants()
+        assert not set(self._files) & set(self._directories)
+
+    # helpers
+
+    def _make_root(self, root: str | LiveTree | None) -> VirtualDir:
+        if root is None:
+            return RootDir(self.host, self.host.number())
+        if isinstance(root, str):
+            return CollectionDir(self.host, self.host.number(), None, identity=root)
+        return CollectionDir(self.host, self.host.number(), None, identity=root.uuid or "", live=root)
+
+    def _node(self, number: int) -> Any:
+        return self.host.inodes.find(number)
+
+    def _living(self, number: int) -> Any:
+        node = self._node(number)
+        if isinstance(node, FileNode) and node.parent is None and not node.handles:
+            raise StaleNode(show(node.name))
+        return node
+
+    def _directory(self, number: int) -> Directory:
+        node = self._node(number)
+        if isinstance(node, DirNode | Alias):
+            return tree_directory(self.host, node)
+        if isinstance(node, VirtualDir):
+            return node
+        raise NotADirectory()
+
+    def _changing(self, number: int) -> Directory:
+        if self.read_only:
+            raise ReadOnly()
+        return self._directory(number)
+
+    def _number(self, directory: Directory) -> int:
+        return directory.no if isinstance(directory, TreeDir) else self.host.inodes.number(directory)  # type: ignore[arg-type] # a VirtualDir
+
+    def _lookup(self, directory: Directory, name: bytes) -> Child | Pending[Child]:
+        try:
+            return directory.lookup(name)
+        except NoSuchEntry as error:
+            return self._too_long(name, error)
+
+    def _too_long(self, name: bytes, error: Exception) -> Child:
+        if len(name) > NAME_MAX_BYTES:
+            raise NameTooLong(show(name)) from error
+        raise error
+
+    def _entry(self, directory: Directory, child: Any) -> Entry:
+        # Remembered before the timeouts are taken: if notices get lost in between, the expiry finds the node.
+        self.host.inodes.remember(child)
+        keep_s = 0.0 if isinstance(child, GeneratedFile) else self.host.timeout(directory.entry_keep_s)
+        return Entry(self._attr(child), keep_s)
+
+    def _attr(self, node: Any) -> Attr:
+        if isinstance(node, FileNode):
+            attr = self.host.file_attr(node)
+        elif isinstance(node, DirNode | Alias):
+            attr = tree_directory(self.host, node).attr()
+        else:
+            attr = node.attr()
+        if self._atimes and attr.no in self._atimes:
+            return attr._replace(atime_ns=self._atimes[attr.no])
+        return attr
+
+    def _set(
+        self, number: int, node: FileNode | DirNode, size: int | None, mtime_ns: int | None, atime_ns: int | None,
+        mode: int | None,
+    ) -> Attr:  # fmt: skip
+        live = live_tree(node)
+        if not live.writable:
+            raise ReadOnly(show(node.name))
+        if size is not None:
+            if not isinstance(node, FileNode):
+                raise IsADirectory(show(node.name))
+            live.truncate(node, size)
+        if mtime_ns is not None or mode is not None:
+            live.set_attrs(node, mtime_ns=mtime_ns, mode=None if mode is None else mode & _PERMISSION_BITS)
+        if atime_ns is not None:
+            self._atimes[number] = atime_ns
+        return self.getattr(number)
+
+    def _open_file(self, node: FileNode, flags: int) -> int:
+        access = flags & os.O_ACCMODE
+        opened = FileHandle(node, readable=access != os.O_WRONLY, writable=access != os.O_RDONLY)
+        try:
+            if flags & os.O_TRUNC and node.size:
+                live_tree(node).truncate(node, 0)
+        except BaseException:
+            opened.release()
+            raise
+        return self._keep(opened)
+
+    def _keep(self, opened: FileHandle | GeneratedHandle) -> int:
+        number = next(self._numbers)
+        self._files[number] = opened
+        return number
+
+    def _file(self, handle: int) -> FileHandle | GeneratedHandle:
+        try:
+            return self._files[handle]
+        except KeyError:
+            raise StaleNode(f"handle {handle}") from None
+
+    def _keep_directory(self, opened: DirectoryHandle) -> int:
+        number = next(self._numbers)
+        self._directories[number] = opened
+        return number
+
+    def _opened_directory(self, handle: int) -> DirectoryHandle:
+        try:
+            return self._directories[handle]
+        except KeyError:
+            raise StaleNode(f"handle {handle}") from None

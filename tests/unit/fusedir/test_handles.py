@@ -1,0 +1,75 @@
+"""Directory handles: a snapshot that changes neither hide nor repeat names in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arvfuse.errors import StoreUnavailable
+from arvfuse.fusedir.handles import DirectoryHandle
+from arvfuse.fusedir.host import Names
+from arvfuse.model.manifests import Manifest
+from tests.support.engines import Mounted, now
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Mounted]:
+    made = Mounted(tmp_path, root=lambda engine: engine.workspace.open_tree(None, Manifest(b"")))
+    for number in range(20):
+        made.write_file(1, b"f%02d" % number, b"")
+    yield made
+    made.close()
+
+
+def test_reading_in_parts_gives_each_name_once_whatever_changes(mounted: Mounted) -> None:
+    handle = now(mounted.ops.opendir(1))
+    seen: list[bytes] = []
+    cookie = 0
+    for step in range(30):
+        part = []
+        for listed in now(mounted.ops.readdir(handle, cookie)):
+            part.append(listed)
+            if len(part) == 3:
+                break
+        if not part:
+            break
+        cookie = part[-1].cookie
+        seen += [listed.name for listed in part]
+        mounted.write_file(1, b"a-new-%d" % step, b"")
+        if step < 10:
+            mounted.ops.unlink(1, b"f%02d" % step)
+    assert seen == [b".", b"..", *(b"f%02d" % number for number in range(20))]
+    mounted.ops.releasedir(handle)
+
+
+def test_from_the_start_again_is_a_new_snapshot(mounted: Mounted) -> None:
+    handle = now(mounted.ops.opendir(1))
+    first = list(now(mounted.ops.readdir(handle, 0)))
+    assert (first[0].no, first[1].no) == (1, 1)
+    mounted.ops.unlink(1, b"f00")
+    again = list(now(mounted.ops.readdir(handle, 0)))
+    assert len(again) == len(first) - 1
+    mounted.ops.releasedir(handle)
+
+
+def test_an_outage_leaves_the_old_snapshot(tmp_path: Path) -> None:
+    mounted = Mounted(tmp_path)
+    mounted.engine.new_collection("c")
+    home = mounted.walk(b"home")
+    directory: Any = mounted.ops.host.inodes.find(home)
+    names: Names = now(directory.listing())
+    handle = DirectoryHandle(directory, home, names)
+    assert directory.uses == 1
+    assert [listed.name for listed in now(handle.read(0))] == [b".", b"..", b"c"]
+    mounted.engine.clock.advance(15)
+    mounted.engine.link.down = True
+    with pytest.raises(StoreUnavailable):
+        now(handle.read(0))
+    assert [listed.name for listed in now(handle.read(2))] == [b"c"]
+    assert repr(handle) == f"<DirectoryHandle of node {home} names=1>"
+    handle.release()
+    assert directory.uses == 0
+    mounted.close()
