@@ -1,0 +1,45 @@
+"""Unmounting from outside: a helper is executed, because umount(2) waits for the process that answers the mount.
+
+Threading: any thread but one that answers requests. Failure: Busy if somebody uses the mount, ArvfuseError with
+what the helper said otherwise; a mount point that is not mounted any more is no failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from arvfuse.errors import ArvfuseError, Busy
+
+_GONE: Final = ("not mounted", "not found in /etc/mtab", "no mount point specified")
+
+
+def command(mountpoint: Path, *, lazy: bool = False) -> list[str]:
+    """The helper's command line: umount for root, fusermount for others."""
+    if os.geteuid() == 0:
+        return ["umount", "--no-canonicalize", *(["--lazy"] if lazy else []), str(mountpoint)]
+    helper = shutil.which("fusermount3") or "fusermount"
+    return [helper, "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
+
+
+def unmount(mountpoint: Path, *, lazy: bool = False, timeout_s: float) -> None:
+    """Detach the mount at *mountpoint* (absolute). Returns when the kernel has handed over its last pages."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            command(mountpoint, lazy=lazy), cwd="/", env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=timeout_s, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Busy(f"{mountpoint}: unmounting took more than {timeout_s:g} s") from None
+    if done.returncode == 0:
+        return
+    said = done.stderr.strip()
+    if any(text in said.lower() for text in _GONE):
+        return
+    if "busy" in said.lower():
+        raise Busy(f"{mountpoint}: in use")
+    raise ArvfuseError(f"{mountpoint}: {said or f'the helper ended with {done.returncode}'}")
