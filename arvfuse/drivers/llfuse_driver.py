@@ -86,8 +86,9 @@ class LlfuseDriver(llfuse.Operations):  # type: ignore[misc] # llfuse is not typ
         """What answers requests. Its notifier sends by what mount() returned."""
         self._operations = operations
 
-    def serve(self, *, workers: int = WORKERS) -> None:
+    def serve(self, operations: Operations, *, workers: int = WORKERS) -> None:
         """Answer requests until the mount is gone."""
+        self.attach(operations)
         # llfuse interrupts its workers with this signal at the end; by default it would end the process.
         signal.signal(signal.SIGUSR1, _do_nothing)
         try:

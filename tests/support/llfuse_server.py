@@ -30,11 +30,10 @@ def main() -> None:
     )
     notices = Notifier(driver.mount(), name="test")
     operations = Operations(engine, notices, engine.clock, settings=Settings(read_only=read_only))
-    driver.attach(operations)
     commands = threading.Thread(target=obey, args=(engine, notices), name="commands")
     commands.start()
     print("ready", flush=True)
-    driver.serve()
+    driver.serve(operations)
     assert notices.close(10), notices
     driver.close()
     operations.check_invariants()
