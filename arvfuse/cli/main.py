@@ -1,0 +1,51 @@
+"""The command ``arvfuse``: finds what was asked for, runs it, and turns what went wrong into one line and a code.
+
+Never a traceback, but with ``--debug``. Threading: the main thread.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from arvfuse.cli import exits
+from arvfuse.cli.output import complain
+from arvfuse.cli.parser import build
+from arvfuse.errors import ArvfuseError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (default: the process' own); its exit code."""
+    asked: Any = None
+    try:
+        asked = build().parse_args(arguments)
+        command = getattr(importlib.import_module(asked.module), asked.function)
+        code = command(asked)
+        sys.stdout.flush()
+        return int(code)
+    except ArvfuseError as error:
+        _explain(asked, str(error))
+        return exits.code_for(error)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; what is still buffered must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return exits.FAILED
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return exits.INTERRUPTED
+    except OSError as error:
+        _explain(asked, f"{error.filename or 'failed'}: {error.strerror or error}; correct that and try again")
+        return exits.FAILED
+    except Exception as error:  # top of the process: what nobody foresaw is still one line
+        _explain(asked, f"{type(error).__name__}: {error}; this is a bug, --debug shows where")
+        return exits.FAILED
+
+
+def _explain(asked: Any, text: str) -> None:
+    complain(text)
+    if getattr(asked, "debug", None):
+        traceback.print_exc()

@@ -1,0 +1,140 @@
+"""``mount``, ``unmount``, ``status`` and ``wait``."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from arvfuse.backend import mountdirs
+from arvfuse.cli import exits
+from arvfuse.cli.options import settings_of
+from arvfuse.cli.output import Progress, complain, print_json
+from arvfuse.errors import ArvfuseError, NoSuchEntry, UsageError
+from arvfuse.supervisor import control
+from arvfuse.supervisor.mountinfo import MountEntry, mounted_at, read, real_path
+
+_STATUS_S: Final = 10.0
+_GRACE_S: Final = 30.0  # beyond the deadline, for the answer itself
+_GONE_S: Final = 5.0
+
+
+def mount(asked: Any) -> int:
+    """Mount; returns when the mount is ready, or with --foreground when it has ended."""
+    from arvfuse.supervisor.launch import launch
+
+    return launch(
+        settings_of(asked),
+        asked.mountpoint,
+        os.environ,
+        root=asked.collection,
+        foreground=asked.foreground,
+        ready_fd=asked.ready_fd,
+    )
+
+
+def unmount(asked: Any) -> int:
+    """Have the mount drained and ended; 0 only if everything is committed."""
+    if asked.deadline is not None and asked.deadline < 0:
+        raise UsageError(f"--deadline {asked.deadline:g}: cannot be negative; give seconds")
+    entry = _mounted(asked.mountpoint)
+    assert entry.mount is not None
+    directory = control.find(entry.mount, os.environ, settings_of(asked).store)
+    progress = Progress(quiet=bool(asked.quiet))
+    progress.show(f"committing what is left in {asked.mountpoint} ...")
+    request = {"op": "drain", "deadline_s": asked.deadline, "lazy": asked.lazy}
+    timeout_s = None if asked.deadline is None else asked.deadline + _GRACE_S
+    try:
+        answer = control.ask(directory, request, timeout_s=timeout_s)
+    finally:
+        progress.close()
+    if not answer.get("busy") and not answer.get("goes_on"):
+        _await_gone(entry)
+    if asked.json:
+        print_json({key: value for key, value in answer.items() if key != "schema"})
+    return _report(asked.mountpoint, answer)
+
+
+def status(asked: Any) -> int:
+    """What the mount at a place, or every mount of the store, does."""
+    if asked.mountpoint is not None:
+        entry = _mounted(asked.mountpoint)
+        assert entry.mount is not None
+        directories = [control.find(entry.mount, os.environ, settings_of(asked).store)]
+    else:
+        directories = [
+            path for path in mountdirs.mounts_of(settings_of(asked).store) if (path / mountdirs.CONTROL).exists()
+        ]
+    found = []
+    for directory in directories:
+        try:
+            found.append(control.ask(directory, {"op": "status"}, timeout_s=_STATUS_S))
+        except NoSuchEntry:
+            if asked.mountpoint is not None:
+                raise
+    waiting = list(mountdirs.waiting(settings_of(asked).store))
+    if asked.json:
+        print_json({"mounts": found, "waiting_for_recovery": waiting})
+        return exits.DONE
+    for each in found:
+        mode = "read-write" if each["read_write"] else "read-only"
+        pending = each["engine"].get("pending", [])
+        print(f"{each['mountpoint']} {each['mount']} {each['state']} {mode} pending={len(pending)}")
+    for mount_id in waiting:
+        print(f"- {mount_id} dead: its changes wait for `arvfuse recover`")
+    return exits.DONE
+
+
+def wait(asked: Any) -> int:
+    """Return when everything written below the paths is committed."""
+    code = exits.DONE
+    for directory, path in {_holding(path): path for path in asked.paths}.items():
+        answer = control.ask(directory, {"op": "wait"}, timeout_s=None)
+        code = max(code, _report(path, answer))
+    return code
+
+
+def _report(mountpoint: Path, answer: dict[str, Any]) -> int:
+    """Say what is left; the exit code."""
+    for holder in answer.get("busy", []):
+        complain(f"{mountpoint}: in use by {holder}; end that, or use --lazy")
+    if "busy" in answer and not answer["busy"]:
+        complain(f"{mountpoint}: in use; find out by whom with lsof, or use --lazy")
+    for line in answer.get("left", []):
+        complain(f"{mountpoint}: not committed: {line}; it is kept, `arvfuse recover` tries again")
+    for line in answer.get("troubles", []):
+        complain(f"{mountpoint}: {line}")
+    code = int(answer.get("code", exits.FAILED))
+    if code == exits.FAILED and not answer.get("troubles"):
+        complain(f"{mountpoint}: {answer.get('error', 'its engine had died; everything was committed from its log')}")
+    return code
+
+
+def _mounted(mountpoint: Path) -> MountEntry:
+    """Our mount at exactly that place."""
+    entry = mounted_at(real_path(mountpoint))
+    if entry is None:
+        raise NoSuchEntry(str(mountpoint), "nothing is mounted there; see `arvfuse status`")
+    if entry.mount is None:
+        raise UsageError(f"{mountpoint}: a mount of {entry.kind}, not one of arvfuse; use umount")
+    return entry
+
+
+def _holding(path: Path) -> Path:
+    """The directory of our mount in which *path* lies, or of one that just drains."""
+    real = real_path(path)
+    inside = [entry for entry in read() if entry.mountpoint == real or entry.mountpoint in real.parents]
+    best = max(inside, key=lambda entry: len(entry.mountpoint.parts), default=None)
+    if best is None or best.mount is None:
+        raise NoSuchEntry(str(path), "not in a mount of arvfuse; see `arvfuse status`")
+    return control.find(best.mount, os.environ)
+
+
+def _await_gone(entry: MountEntry) -> None:
+    """The answer comes from a process about to end: its mount has left our table in a moment, if not already."""
+    deadline = time.monotonic() + _GONE_S
+    while entry in read():
+        if time.monotonic() > deadline:
+            raise ArvfuseError(f"{entry.mountpoint}: still in the mount table; detach it with `umount --lazy`")
+        time.sleep(0.02)

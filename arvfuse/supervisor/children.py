@@ -1,0 +1,154 @@
+"""The two processes that a supervisor forks, and what each of them is from its first instruction.
+
+Forking belongs to the supervisor, which has one thread and no database open. A child keeps the descriptors that are
+its part (standard streams, its sockets, the mount's lock, what carries its log) and closes every other; it ignores
+TERM, INT and HUP, because the supervisor obeys them for all three. Failure: what a child could not open it tells to
+the supervisor; an exception that nobody foresaw is logged and the process ends with 70.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import logging
+import os
+import signal
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Final
+
+from arvfuse.backend.messages import Channel, encode_error
+from arvfuse.backend.mountdirs import MESSAGES
+from arvfuse.backend.parts import open_blocks, open_parts
+from arvfuse.backend.server import Backend, Serving
+from arvfuse.clock import SystemClock
+from arvfuse.errors import ArvfuseError
+from arvfuse.settings import Settings
+from arvfuse.supervisor.engine import EngineProcess, Mounting
+
+log = logging.getLogger(__name__)
+
+BUG: Final = 70  # EX_SOFTWARE
+_STANDARD: Final = (0, 1, 2)
+
+
+class Child:
+    """A forked process: it is waited for once, and never signalled after that (its number may be another's)."""
+
+    def __init__(self, process: int) -> None:
+        self.process: Final = process
+        self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<Child {self.process}{' ended' if self._ended else ''}>"
+
+    def has_ended(self, *, wait: bool = False) -> bool:
+        """True if it has ended; with *wait* it is waited for."""
+        if not self._ended:
+            try:
+                self._ended = os.waitpid(self.process, 0 if wait else os.WNOHANG)[0] == self.process
+            except ChildProcessError:
+                self._ended = True
+        return self._ended
+
+    def send_signal(self, number: int) -> None:
+        """Nothing if it has ended."""
+        if not self.has_ended():
+            os.kill(self.process, number)
+
+
+def spawn_engine(mounting: Mounting, settings: Settings, supervisor: Channel, keep: Collection[int]) -> Child:
+    """Fork the engine. *supervisor*: its end of the conversation, *keep*: other descriptors."""
+
+    def body() -> int:
+        clock = SystemClock()
+        try:
+            store = open_blocks(
+                settings.store,
+                clock=clock,
+                create=settings.read_write,
+                read_only=not settings.read_write,
+                unsafe_filesystem=settings.unsafe_filesystem,
+            )
+            engine = EngineProcess(mounting, settings, store, clock, supervisor)
+        except (ArvfuseError, OSError) as error:
+            supervisor.send({"told": "failed", "error": encode_error(error)})
+            return 1
+        try:
+            return engine.run()
+        finally:
+            store.close()
+
+    return fork(body, "engine", {supervisor.fileno(), *keep})
+
+
+def spawn_backend(
+    mounting: Mounting, settings: Settings, supervisor: Channel, engine: Channel, keep: Collection[int]
+) -> Child:
+    """Fork a backend. *engine*: its end of the socket to the engine."""
+
+    def body() -> int:
+        try:
+            parts = open_parts(
+                settings.store,
+                clock=SystemClock(),
+                create=settings.read_write,
+                read_only=not settings.read_write,
+                unsafe_filesystem=settings.unsafe_filesystem,
+            )
+        except (ArvfuseError, OSError) as error:
+            supervisor.send({"told": "failed", "error": encode_error(error)})
+            return 1
+        serving = Serving(mount=mounting.mount, directory=mounting.directory, read_write=settings.read_write)
+        try:
+            return Backend(parts, serving, engine, supervisor).run()
+        finally:
+            parts.close()
+
+    return fork(body, "backend", {supervisor.fileno(), engine.fileno(), *keep})
+
+
+def fork(body: Callable[[], int], name: str, keep: Collection[int]) -> Child:
+    """A child that runs *body* and exits with what it returns. The process has one thread."""
+    gc.collect()  # what is garbage here shall not be collected, page by page, in each child
+    process = os.fork()
+    if process:
+        return Child(process)
+    code = BUG
+    try:
+        _become(name, {*_STANDARD, *keep})
+        code = body()
+    except BaseException:  # top of a process
+        log.exception("the %s failed", name)
+    finally:
+        logging.shutdown()
+        os._exit(code)  # never back into the supervisor's stack
+
+
+def messages_directory(mounting: Mounting) -> Path:
+    """Where messages too long for a socket go."""
+    return mounting.directory / MESSAGES
+
+
+def _become(name: str, keep: Collection[int]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _close_all_but(keep)
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
+    with contextlib.suppress(OSError):  # only what ps shows
+        Path("/proc/self/comm").write_text(f"arvfuse-{name}"[:15])
+
+
+def _close_all_but(keep: Collection[int]) -> None:
+    for entry in os.listdir("/proc/self/fd"):
+        descriptor = int(entry)
+        if descriptor not in keep:
+            try:
+                os.close(descriptor)
+            except OSError:
+                continue  # the descriptor by which the directory was read

@@ -1,0 +1,410 @@
+"""The engine process: the live trees behind a driver, and the backend behind messages.
+
+``Engine`` is what a mount's directories are composed with (``fusedir.host.Engine``); ``EngineProcess`` builds all
+parts, serves until the mount is gone, commits what is left and says what could not be. Threading: the main thread
+belongs to the driver; ``supervisor-link`` reads the supervisor's messages; the housekeeper and the link have threads
+of their own. Failure: what cannot be built is told to the supervisor in one line. When the supervisor dies the engine
+has the mount detached by a helper, commits and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import mmap
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from arvfuse.backend.link import BackendLink
+from arvfuse.backend.messages import Channel, Message, decode_record, encode_error
+from arvfuse.drivers import unmounting
+from arvfuse.errors import ArvfuseError, Busy, NoSuchRecord, StoreUnavailable
+from arvfuse.fresh.node import Space
+from arvfuse.fresh.pending import Pending, then
+from arvfuse.fusedir.host import Settings as DirectorySettings
+from arvfuse.fusefile import live_tree
+from arvfuse.model.collections import CollectionRecord, MountId
+from arvfuse.model.manifests import Manifest
+from arvfuse.notify import Notifier
+from arvfuse.operations import Operations
+from arvfuse.ports import BlockStore, Clock
+from arvfuse.sdk.live import LiveTree
+from arvfuse.sdk.outcome import Outcome
+from arvfuse.sdk.workspace import Workspace
+from arvfuse.settings import Settings
+from arvfuse.supervisor.housekeeping import Housekeeper, Timing
+
+log = logging.getLogger(__name__)
+
+_UNMOUNT_TRY_S: Final = 30.0
+_BUSY_PAUSE_S: Final = 5.0
+_NOTIFY_CLOSE_S: Final = 10.0
+RESERVE_BYTES: Final = 64 << 20
+RETRY_PAUSE_S: Final = 1.0
+_MAX_SPOOL_BYTES: Final = 8 << 30
+_MIN_SPOOL_BYTES: Final = 128 << 20
+_LARGE_TEXT_BYTES: Final = 1 << 16  # below that a copy is cheaper than a mapping
+# Changes of records that need what is pending in the collection to be committed before.
+_COMMIT_BEFORE: Final = frozenset({"trash", "rename"})
+
+
+class RecordLink:
+    """Requests about records as directories make them; pending changes of the record are committed first."""
+
+    def __init__(self, link: BackendLink, engine: Engine) -> None:
+        self._link: Final = link
+        self._engine: Final = engine
+
+    def request(self, op: str, **args: Any) -> Pending[dict[str, Any]]:
+        """As BackendLink.request."""
+        if op in _COMMIT_BEFORE:
+            live = self._engine.opened(str(args["uuid"]))
+            if live is not None and live.dirty:
+                # Also when the commit fails: the record changes, what is pending is tried again or set aside.
+                before: Pending[Any] = Future()
+                self._engine.commit([live]).add_done_callback(lambda _: before.set_result(None))
+                asked: dict[str, Any] | Pending[dict[str, Any]] = then(before, lambda _: self._link.request(op, **args))
+                assert isinstance(asked, Future)  # what waits for a Future is one
+                return asked
+        return self._link.request(op, **args)
+
+
+class Engine:
+    """Live trees of one mount, each opened once however many ask for it."""
+
+    def __init__(
+        self, workspace: Workspace, link: BackendLink, housekeeper: Housekeeper, store: BlockStore, *, read_write: bool
+    ) -> None:
+        self.workspace: Final = workspace
+        self.link: Final = RecordLink(link, self)
+        self._backend: Final = link
+        self._housekeeper: Final = housekeeper
+        self._store: Final = store
+        self._read_write: Final = read_write
+        self._lock: Final = threading.Lock()  # a leaf: dict work only
+        self._opened: dict[str, Pending[LiveTree]] = {}  # guarded by: _lock; by uuid or portable data hash
+
+    def open_collection(self, identity: str) -> Pending[LiveTree]:
+        """The live tree of a uuid or portable data hash. NoSuchRecord, StoreUnavailable."""
+        with self._lock:
+            known = self._opened.get(identity)
+            if known is not None:
+                return known
+            opening: Pending[LiveTree] = Future()
+            self._opened[identity] = opening
+        answer = self._backend.request("open", id=identity)
+        answer.add_done_callback(lambda done: self._came(identity, done, opening))
+        return opening
+
+    def opened(self, identity: str) -> LiveTree | None:
+        """The tree, if it is open."""
+        with self._lock:
+            known = self._opened.get(identity)
+        return known.result() if known is not None and known.done() and known.exception() is None else None
+
+    def commit(self, trees: Sequence[LiveTree]) -> Pending[list[Outcome]]:
+        """Everything that *trees* hold now is stored and saved. NotCommitted."""
+        return self._housekeeper.commit(trees)
+
+    def statfs(self) -> Space:
+        """The store's room."""
+        total, free = self._store.free_bytes()
+        return Space(total, free)
+
+    def _came(self, identity: str, answer: Future[Message], opening: Pending[LiveTree]) -> None:
+        try:
+            reply = answer.result()
+            record = decode_record(reply["entry"])
+            if not isinstance(record, CollectionRecord):
+                raise NoSuchRecord(f"{identity}: not a collection")
+            manifest = Manifest(_map_text(Path(reply["manifest"])))
+            if "+" in identity:
+                live = self.workspace.open_tree(None, manifest, writable=False)
+            else:
+                live = self.workspace.open_tree(record, manifest, writable=self._read_write)
+        except BaseException as failure:  # belongs to whoever waits for the tree, not to the link's thread
+            with self._lock:
+                self._opened.pop(identity, None)
+            opening.set_exception(failure)
+            return
+        opening.set_result(live)
+
+
+class StoreDurable(Operations):
+    """With ``--durability=store``: fsync returns when blocks are stored and the record is saved."""
+
+    def fsync(self, handle: int, datasync: bool = False) -> Any:
+        """As Operations.fsync, then a commit of the file's collection."""
+        super().fsync(handle, datasync)
+        node = getattr(self._file(handle), "node", None)
+        if node is None or node.parent is None:
+            return None
+        return then(self.host.engine.commit([live_tree(node)]), lambda _: None)
+
+    def fsyncdir(self, handle: int, datasync: bool = False) -> Any:
+        """As Operations.fsyncdir, then a commit of the directory's collection."""
+        inside = self._opened_directory(handle).directory.in_tree()
+        if inside is None:
+            return None
+        return then(
+            super().fsyncdir(handle, datasync),
+            lambda _: then(inside, lambda found: then(self.host.engine.commit([live_tree(found[1])]), lambda _: None)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mounting:
+    """What is mounted where. *root*: a uuid or portable data hash, None for the whole store."""
+
+    mount: MountId
+    directory: Path
+    mountpoint: Path
+    root: str | None = None
+
+
+class EngineProcess:
+    """The engine of one mount. run() returns the exit code of the process: 0 all committed, 7 not, 1 failed."""
+
+    def __init__(
+        self, mounting: Mounting, settings: Settings, store: BlockStore, clock: Clock, supervisor: Channel
+    ) -> None:
+        self._mounting: Final = mounting
+        self._settings: Final = settings
+        self._clock: Final = clock
+        self._supervisor: Final = supervisor
+        self._link: Final = BackendLink()
+        self._workspace: Final = Workspace(
+            mounting.directory,
+            mount=mounting.mount,
+            store=store,
+            clock=clock,
+            boot_id=boot_id(),
+            spool_bytes=settings.spool_bytes or default_spool_bytes(store),
+            reserve_bytes=RESERVE_BYTES if settings.read_write else 0,
+        )
+        self._housekeeper: Final = Housekeeper(
+            self._workspace,
+            self._link,
+            clock,
+            timing=Timing(quiet_s=settings.commit_quiet, deadline_s=settings.commit_deadline),
+            read_write=settings.read_write,
+        )
+        self._engine: Final = Engine(
+            self._workspace, self._link, self._housekeeper, store, read_write=settings.read_write
+        )
+        self._reader: Final = threading.Thread(target=self._read_supervisor, name="supervisor-link")
+        self._told: Final = threading.Condition(threading.Lock())
+        self._go = False  # guarded by: _told
+        self._ended = False  # guarded by: _told
+        self._abandoned = False  # guarded by: _told
+        self._orphaned = False  # guarded by: _told
+
+    def run(self) -> int:
+        """Wait until the supervisor says so, mount, serve, commit, end."""
+        self._link.start()
+        self._reader.start()
+        try:
+            with self._told:
+                self._told.wait_for(lambda: self._go or self._abandoned or self._orphaned)
+                if not self._go:
+                    return 1
+            return self._serve()
+        except (ArvfuseError, OSError) as error:
+            self._tell({"told": "failed", "error": encode_error(error)})
+            return 1
+        finally:
+            with self._told:
+                self._ended = True
+                self._told.notify_all()
+            self._housekeeper.close()
+            self._link.close()
+            self._workspace.close()
+            # The reader ends with the supervisor's socket, or when its descriptor is shut down.
+            self._supervisor.shut()
+            self._reader.join()
+
+    def _serve(self) -> int:
+        # Imported here: where llfuse is not installed this is one line for the user, and nothing else needs it.
+        from arvfuse.drivers.llfuse_driver import LlfuseDriver, mount_options
+
+        root = self._resolve_root()
+        options = mount_options(
+            mount_id=self._mounting.mount,
+            subtype=self._settings.subtype,
+            read_only=not self._settings.read_write,
+            allow_other=self._settings.allow_other,
+        )
+        driver = LlfuseDriver(self._mounting.mountpoint, options, stall_bound_s=self._settings.stall_bound)
+        notices = driver.mount()
+        notifier = Notifier(notices, name=self._mounting.mount)
+        kind = StoreDurable if self._settings.durability == "store" else Operations
+        operations = kind(
+            self._engine,
+            notifier,
+            self._clock,
+            settings=DirectorySettings(read_only=not self._settings.read_write, refresh_s=self._settings.refresh_time),
+            root=root,
+        )
+        self._housekeeper.start(operations)
+        driver.attach(operations)
+        self._tell({"told": "mounted"})
+        try:
+            driver.serve()
+        finally:
+            self._tell({"told": "unmounted"})
+            notifier.close(_NOTIFY_CLOSE_S)
+            driver.close()
+        left = self._commit_all() if self._settings.read_write else []
+        self._tell({"told": "ended", "left": left, "troubles": self._housekeeper.troubles})
+        return 7 if left else 0
+
+    def _resolve_root(self) -> str | None:
+        """The identity of what is mounted, which is opened so that a mount of nothing fails before it is made."""
+        wanted = self._mounting.root
+        if wanted is None:
+            return None
+        bound = self._settings.stall_bound
+        try:
+            identity = str(self._link.request("resolve", id=wanted).result(bound)["id"])
+            self._engine.open_collection(identity).result(bound)
+        except TimeoutError:
+            raise StoreUnavailable(f"{wanted}: no answer from the store within {bound:g} s; try again") from None
+        return identity
+
+    def _commit_all(self) -> list[str]:
+        """Commit until nothing is left, the supervisor gives up, or the store makes no progress; what is left."""
+        deadline = self._clock.monotonic() + self._settings.stall_bound
+        why = ""
+        while True:
+            dirty = self._workspace.dirty()
+            if not dirty:
+                return []
+            done = self._housekeeper.commit(dirty, keep_previous=True)
+            done.add_done_callback(lambda _: self._notify_told())
+            with self._told:
+                self._told.wait_for(lambda: self._abandoned or done.done())  # noqa: B023 # same round
+                if self._abandoned:
+                    return _names(dirty, why or "given up")
+            failure = done.exception()
+            if failure is None:
+                deadline = self._clock.monotonic() + self._settings.stall_bound
+                continue
+            why = str(failure)
+            if self._clock.monotonic() >= deadline:
+                return _names(dirty, why)
+            with self._told:
+                if self._told.wait_for(lambda: self._abandoned, RETRY_PAUSE_S):
+                    return _names(dirty, why)
+
+    def _notify_told(self) -> None:
+        with self._told:
+            self._told.notify_all()
+
+    # the supervisor
+
+    def _read_supervisor(self) -> None:
+        try:
+            while (received := self._supervisor.receive()) is not None:
+                self._obey(received.message, received.descriptors)
+        except (OSError, ValueError):
+            log.exception("the supervisor speaks nonsense")
+        with self._told:
+            self._orphaned = True
+            self._told.notify_all()
+            if self._ended or not self._go:
+                return
+        log.warning("the supervisor is gone; the mount is detached, committed and ended")
+        self._detach_orphan()
+
+    def _obey(self, message: Message, descriptors: Sequence[int]) -> None:
+        do = message["do"]
+        if do == "link":
+            self._link.attach(Channel.of_descriptor(descriptors[0], self._mounting.directory / "messages"))
+        elif do == "no_backend":
+            self._link.refuse(message["why"])
+        elif do == "serve":
+            with self._told:
+                self._go = True
+                self._told.notify_all()
+        elif do == "commit":
+            done = self._housekeeper.commit(self._workspace.dirty(), keep_previous=bool(message.get("keep_previous")))
+            done.add_done_callback(self._tell_committed)
+        elif do == "abandon":
+            with self._told:
+                self._abandoned = True
+                self._told.notify_all()
+        elif do == "status":
+            self._tell({"told": "status", "status": self._status()})
+        elif do == "dump":
+            log.info("engine: %r %r %r", self._workspace.log, self._housekeeper, self._link)
+            faulthandler.dump_traceback(all_threads=True)
+
+    def _tell_committed(self, done: Future[list[Outcome]]) -> None:
+        failure = done.exception()
+        left = [] if failure is None else _names(self._workspace.dirty(), str(failure))
+        self._tell({"told": "committed", "left": left, "troubles": self._housekeeper.troubles})
+
+    def _status(self) -> Message:
+        spool = self._workspace.shared.spool
+        return {
+            "pending": [tree.uuid or str(tree.no) for tree in self._workspace.dirty()],
+            "spool_bytes": spool.level,
+            "spool_limit_bytes": spool.limit,
+            "log_seq": self._workspace.log.flushed_seq,
+            "troubles": self._housekeeper.troubles,
+        }
+
+    def _tell(self, message: Message) -> None:
+        with contextlib.suppress(OSError):  # the supervisor is gone: our reader knows
+            self._supervisor.send(message)
+
+    def _detach_orphan(self) -> None:
+        """Nobody else is left to end the mount. Who uses it may go on until then; their changes are committed."""
+        lazy = False
+        while not self._has_ended(0):
+            try:
+                unmounting.unmount(self._mounting.mountpoint, lazy=lazy, timeout_s=_UNMOUNT_TRY_S)
+                return
+            except Busy:
+                self._housekeeper.commit(self._workspace.dirty())
+                lazy = True  # no new users; the mount ends with its last one
+            except (ArvfuseError, OSError) as error:
+                log.warning("%s", error)
+                if self._has_ended(_BUSY_PAUSE_S):
+                    return
+
+    def _has_ended(self, wait_s: float) -> bool:
+        with self._told:
+            return self._told.wait_for(lambda: self._ended, wait_s)
+
+
+def default_spool_bytes(store: BlockStore) -> int:
+    """min(8 GiB, a tenth of what is free), but two blocks at least."""
+    _, free = store.free_bytes()
+    return min(_MAX_SPOOL_BYTES, max(_MIN_SPOOL_BYTES, free // 10))
+
+
+def boot_id() -> bytes:
+    """16 bytes that are others after a reboot; zeros where the system does not say."""
+    try:
+        return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
+    except (OSError, ValueError):
+        return bytes(16)
+
+
+def _map_text(path: Path) -> bytes | mmap.mmap:
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < _LARGE_TEXT_BYTES:
+            return file.read()
+        return mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
+
+
+def _names(trees: Sequence[LiveTree], why: str) -> list[str]:
+    return [f"{tree.record.name if tree.record else tree.no} ({tree.uuid}): {why}" for tree in trees]

@@ -1,0 +1,310 @@
+"""When a mount commits, and what it does with what it is told.
+
+``Housekeeper`` owns one thread. It decides when a collection is committed (quiet, deadline, spool half full, or asked
+for), lets one commit run at a time, takes outcomes and events from the backend, and tells the kernel's notices. The
+engine's request threads only hand in what they want. Never once per close: an unasked commit waits until the last
+one's duration has passed again, so its cost grows with time and data, not with files.
+
+Failure: a commit that failed is tried again, later each time; who asked for it is told. An error that nobody foresaw
+ends the thread, is logged, and fails whoever asks afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from arvfuse.backend.messages import Message, decode_change, decode_error
+from arvfuse.errors import ArvfuseError, NotCommitted, StoreUnavailable
+from arvfuse.model.collections import Change
+from arvfuse.ports import Clock
+from arvfuse.sdk.live import LiveTree
+from arvfuse.sdk.nodes import DirNode
+from arvfuse.sdk.outcome import Outcome
+from arvfuse.sdk.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+BUSY_TICK_S: Final = 0.05  # how long a sealed block may wait to be told
+IDLE_TICK_S: Final = 0.25
+FIRST_RETRY_S: Final = 1.0
+LAST_RETRY_S: Final = 60.0
+
+
+class Backend(Protocol):
+    """What a BackendLink offers to us."""
+
+    def request(self, op: str, **args: Any) -> Future[Message]: ...
+
+    def tell(self, seq: int) -> None: ...
+
+    def next_event(self, timeout_s: float) -> Message | None: ...
+
+    def wake_events(self) -> None: ...
+
+
+class Shown(Protocol):
+    """What the mount's operations offer to us."""
+
+    def name_changed(self, directory: DirNode, name: bytes) -> None: ...
+
+    def record_changed(self, change: Change) -> None: ...
+
+    def expire(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Seconds: see doc/semantics.md, commits."""
+
+    quiet_s: float = 1.0
+    deadline_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    trees: tuple[LiveTree, ...]
+    keep_previous: bool
+    done: Future[list[Outcome]]
+
+
+class Housekeeper:
+    """Commit timing, outcomes and events of one mount."""
+
+    def __init__(
+        self, workspace: Workspace, link: Backend, clock: Clock, *, timing: Timing | None = None, read_write: bool
+    ) -> None:
+        self._workspace: Final = workspace
+        self._link: Final = link
+        self._clock: Final = clock
+        self._timing: Final = timing or Timing()
+        self._read_write: Final = read_write
+        self._thread: Final = threading.Thread(target=self._run, name="housekeeper")
+        self._shown: Shown | None = None  # set once by start()
+
+        self._lock: Final = threading.Lock()  # a leaf: dict work only
+        self._inbox: deque[Callable[[], None]] = deque()  # guarded by: _lock
+        self._ending = False  # guarded by: _lock
+        self._failure: BaseException | None = None  # guarded by: _lock
+        self._troubles: list[str] = []  # guarded by: _lock; quarantines, told by the unmount
+
+        # Confined to the thread:
+        self._asked: Final[deque[_Asked]] = deque()
+        self._in_flight = False
+        self._may_start_at = 0.0
+        self._retry_s = FIRST_RETRY_S
+        self._retry_at = 0.0
+        self._stale: Final[dict[int, LiveTree]] = {}  # changed elsewhere, not taken in yet
+        self._refreshing: LiveTree | None = None
+
+    def __repr__(self) -> str:
+        state = "committing" if self._in_flight else "waiting"
+        return f"<Housekeeper {state} asked={len(self._asked)} failure={self._failure!r}>"
+
+    @property
+    def troubles(self) -> list[str]:
+        """What was set aside because it could not be committed as it was, one line each."""
+        with self._lock:
+            return list(self._troubles)
+
+    def start(self, shown: Shown) -> None:
+        """Start the thread; *shown* is told of names and records that changed."""
+        self._shown = shown
+        self._thread.start()
+
+    def close(self) -> None:
+        """Join the thread; commits that were asked for and have not begun fail. Harmless when repeated."""
+        with self._lock:
+            self._ending = True
+        self._link.wake_events()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def commit(self, trees: Sequence[LiveTree], *, keep_previous: bool = False) -> Future[list[Outcome]]:
+        """Commit *trees* as they are now. NotCommitted if one of them was not, with the reason."""
+        asked = _Asked(tuple(trees), keep_previous, Future())
+        asked.done.set_running_or_notify_cancel()
+        if not self._post(lambda: self._asked.append(asked)):
+            asked.done.set_exception(StoreUnavailable("the mount is ending"))
+        return asked.done
+
+    def step(self, timeout_s: float) -> float:
+        """One round: an event or none, what was handed in, and a commit if one is due. Seconds to wait at most.
+
+        For the thread, and for tests that are it."""
+        event = self._link.next_event(timeout_s)
+        if event is not None:
+            self._take_event(event)
+        with self._lock:
+            handed_in, self._inbox = self._inbox, deque()
+        for act in handed_in:
+            act()
+        self._link.tell(self._workspace.log.flushed_seq)
+        if not self._in_flight:
+            self._start_commit()
+        if self._stale and not self._in_flight and self._refreshing is None:
+            self._refresh_one()
+        if self._shown is not None:
+            self._shown.expire()
+        return BUSY_TICK_S if self._in_flight or self._workspace.dirty() else IDLE_TICK_S
+
+    def _run(self) -> None:
+        wait_s = 0.0
+        try:
+            while not self._is_over():
+                wait_s = self.step(wait_s)
+        except Exception as error:  # top of the thread
+            log.exception("the housekeeper failed; the log keeps every change for recovery")
+            with self._lock:
+                self._failure = error
+        with self._lock:
+            self._ending = True
+            handed_in, self._inbox = self._inbox, deque()
+        for act in handed_in:
+            act()
+        for asked in self._asked:
+            asked.done.set_exception(StoreUnavailable("the mount is ending"))
+
+    def _is_over(self) -> bool:
+        with self._lock:
+            return self._ending and not self._in_flight
+
+    def _post(self, act: Callable[[], None]) -> bool:
+        with self._lock:
+            if self._ending:
+                return False
+            self._inbox.append(act)
+        self._link.wake_events()
+        return True
+
+    # commits
+
+    def _start_commit(self) -> None:
+        while self._asked:
+            asked = self._asked.popleft()
+            if any(tree.dirty for tree in asked.trees):
+                self._begin(asked)
+                return
+            asked.done.set_result([])
+        due = self._due()
+        if due:
+            self._begin(_Asked(tuple(due), False, Future()))
+
+    def _due(self) -> list[LiveTree]:
+        """The trees whose time has come."""
+        now = self._clock.monotonic()
+        if not self._read_write or now < self._may_start_at:
+            return []
+        dirty = self._workspace.dirty()
+        spool = self._workspace.shared.spool
+        if dirty and spool.level > spool.limit // 2 and now >= self._retry_at:
+            return dirty  # nobody waits for room before something is in flight
+        return [tree for tree in dirty if self._is_due(tree, now)]
+
+    def _is_due(self, tree: LiveTree, now: float) -> bool:
+        first, last = tree.first_change, tree.last_change
+        if not first:
+            return now >= self._retry_at  # what a failed commit left
+        return now - last >= self._timing.quiet_s or now - first >= self._timing.deadline_s
+
+    def _begin(self, asked: _Asked) -> None:
+        started = self._clock.monotonic()
+        try:
+            trees, seq = self._workspace.commit_point(asked.trees)
+        except ArvfuseError as error:  # the log failed: what is in it is kept, no more is taken
+            self._failed(started, str(error))
+            asked.done.set_exception(error)
+            return
+        self._in_flight = True
+        self._link.tell(seq)
+        answer = self._link.request(
+            "commit", trees=[tree.no for tree in trees], seq=seq, keep_previous=asked.keep_previous
+        )
+        answer.add_done_callback(lambda done: self._came_back(lambda: self._finish(asked, started, done)))
+
+    def _came_back(self, act: Callable[[], None]) -> None:
+        """In the link's thread: the rest is ours. While a commit is in flight the thread does not end."""
+        with self._lock:
+            self._inbox.append(act)
+        self._link.wake_events()
+
+    def _finish(self, asked: _Asked, started: float, answer: Future[Message]) -> None:
+        self._in_flight = False
+        failure = answer.exception()
+        if failure is not None:
+            self._failed(started, str(failure))
+            asked.done.set_exception(failure)
+            return
+        outcomes = [Outcome.from_json(outcome) for outcome in answer.result()["outcomes"]]
+        for change in self._workspace.take(outcomes):
+            if self._shown is not None:
+                self._shown.name_changed(change.parent, change.name)
+        quarantined = [outcome.quarantined for outcome in outcomes if outcome.quarantined]
+        with self._lock:
+            self._troubles.extend(quarantined)
+        errors = [f"{outcome.uuid or f'tree {outcome.tree}'}: {outcome.error}" for outcome in outcomes if outcome.error]
+        if errors:
+            self._failed(started, "; ".join(errors))
+            asked.done.set_exception(NotCommitted("; ".join(errors)))
+            return
+        ended = self._clock.monotonic()
+        self._may_start_at = ended + (ended - started)
+        self._retry_s, self._retry_at = FIRST_RETRY_S, 0.0
+        asked.done.set_result(outcomes)
+
+    def _failed(self, started: float, why: str) -> None:
+        log.warning("not committed, tried again in %g s: %s", self._retry_s, why)
+        ended = self._clock.monotonic()
+        self._may_start_at = ended + (ended - started)
+        self._retry_at = ended + self._retry_s
+        self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
+
+    # events
+
+    def _take_event(self, event: Message) -> None:
+        kind = event["event"]
+        if kind == "stored":
+            self._workspace.stored(event["block"])
+        elif kind == "failed":
+            self._workspace.failed(event["block"], decode_error(event["error"]))
+        elif kind == "changed":
+            for change in event["changes"]:
+                if not change.get("echo"):
+                    self._changed(decode_change(change))
+
+    def _changed(self, change: Change) -> None:
+        if self._shown is not None:
+            self._shown.record_changed(change)
+        for tree in self._workspace.trees:
+            if tree.uuid == change.uuid and tree.pdh != change.pdh:
+                self._stale[tree.no] = tree
+
+    def _refresh_one(self) -> None:
+        """A clean tree takes what changed elsewhere; into a changed one the next commit merges it."""
+        tree = next((tree for tree in self._stale.values() if not tree.dirty), None)
+        if tree is None or tree.uuid is None:
+            return
+        del self._stale[tree.no]
+        seq, pdh = tree.changed_seq, tree.pdh
+        self._refreshing = tree
+        answer = self._link.request("refresh", tree=tree.no, uuid=tree.uuid, pdh=pdh)
+        answer.add_done_callback(lambda done: self._came_back(lambda: self._refreshed(tree, seq, pdh, done)))
+
+    def _refreshed(self, tree: LiveTree, seq: int, pdh: str, answer: Future[Message]) -> None:
+        self._refreshing = None
+        failure = answer.exception()
+        if failure is not None:
+            log.warning("%s: not refreshed: %s", tree.uuid, failure)
+            return
+        if tree.changed_seq != seq or tree.pdh != pdh or self._in_flight:
+            self._stale[tree.no] = tree  # changed here meanwhile: once more, if the commit has not merged it
+            return
+        outcome = Outcome.from_json({**answer.result()["outcome"], "seq": tree.asof})
+        for change in self._workspace.take([outcome]):
+            if self._shown is not None:
+                self._shown.name_changed(change.parent, change.name)

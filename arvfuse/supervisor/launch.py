@@ -1,0 +1,275 @@
+"""From a command line to a running mount: what can be checked first is checked first, then the supervisor is forked.
+
+The launcher has no thread, no database and no socket when it forks. In the background it waits on a pipe until the
+mount is ready and hands on what went wrong. Failure: a class of arvfuse.errors whose text is the line for the user;
+nothing stays behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from arvfuse.backend import mountdirs
+from arvfuse.backend.messages import Message, decode_error
+from arvfuse.backend.mountdirs import MountDirectory
+from arvfuse.backend.parts import open_parts
+from arvfuse.clock import SystemClock
+from arvfuse.errors import (
+    ArvfuseError,
+    Busy,
+    NoSuchEntry,
+    NotADirectory,
+    NotPermitted,
+    NotSupported,
+    ReadOnly,
+    UsageError,
+)
+from arvfuse.settings import Settings
+from arvfuse.stores.filesystems import refuse_unsafe
+from arvfuse.supervisor import control
+from arvfuse.supervisor.engine import Mounting
+from arvfuse.supervisor.mountinfo import mounted_at, real_path
+from arvfuse.supervisor.supervise import Supervisor
+
+log = logging.getLogger(__name__)
+
+DEVICE: Final = Path("/dev/fuse")
+LOG_NAME: Final = "log.txt"
+LOG_FORMAT: Final = "%(asctime)s %(name)s[%(process)d] %(levelname)s: %(message)s"
+TIME_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
+
+
+def launch(
+    settings: Settings,
+    mountpoint: Path,
+    environment: Mapping[str, str],
+    *,
+    root: str | None = None,
+    foreground: bool = False,
+    ready_fd: int | None = None,
+) -> int:
+    """Mount the store, or collection *root* of it, at *mountpoint*; the exit code.
+
+    Returns when the mount is ready, or in the foreground when it has ended. *ready_fd* is a pipe that is told, in one
+    JSON line, that the mount is ready or why it is not."""
+    mountpoint = check_mountpoint(mountpoint)
+    check_fuse()
+    prepare_store(settings)
+    if foreground:
+        return _supervise(settings, mountpoint, root, environment, _teller(ready_fd), background=False)
+    reader, writer = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        os.close(writer)
+        return _await_ready(reader)
+    os.close(reader)
+    code = 70
+    try:
+        os.setsid()
+        code = _supervise(settings, mountpoint, root, environment, _teller(writer), background=True)
+    except BaseException:  # top of a process
+        log.exception("the supervisor failed")
+    finally:
+        logging.shutdown()
+        os._exit(code)
+
+
+def check_mountpoint(mountpoint: Path) -> Path:
+    """Its real path if it can be mounted on: NoSuchEntry, NotADirectory, Busy."""
+    real = real_path(mountpoint)
+    taken = mounted_at(real)
+    if taken is not None and taken.mount is not None:
+        raise Busy(f"{mountpoint}: something is mounted there already ({taken.source}); `arvfuse unmount` it first")
+    try:
+        names = os.listdir(real)
+    except FileNotFoundError:
+        raise NoSuchEntry(str(mountpoint), "no such directory; make it with mkdir") from None
+    except NotADirectoryError:
+        raise NotADirectory(str(mountpoint), "not a directory; choose one to mount on") from None
+    except OSError as error:
+        raise Busy(
+            f"{mountpoint}: {os.strerror(error.errno or errno.EIO)}; if a dead mount is left there, "
+            f"detach it with `umount --lazy` or `fusermount3 -uz`"
+        ) from None
+    if names:
+        raise Busy(f"{mountpoint}: not empty; choose an empty directory")
+    return real
+
+
+def check_fuse(device: Path = DEVICE) -> None:
+    """What the kernel and the libraries must offer: NotSupported, NotPermitted, with what to do."""
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise NotSupported(
+            str(device), "missing; load the kernel's fuse module (modprobe fuse), or give the container the device"
+        ) from None
+    except OSError as error:
+        raise NotPermitted(
+            str(device), f"cannot be opened ({os.strerror(error.errno or errno.EIO)}); ask for access to it"
+        ) from None
+    if os.geteuid() != 0 and not (shutil.which("fusermount") or shutil.which("fusermount3")):
+        raise NotSupported("fusermount", "not installed; install the package fuse3 (or fuse)")
+    if importlib.util.find_spec("llfuse") is None:
+        raise NotSupported("llfuse", "not installed; install it with pip install 'arvfuse[llfuse]'")
+
+
+def prepare_store(settings: Settings) -> None:
+    """The directory of a read-write mount's store exists and can be written; that of a read-only one is a store."""
+    store = settings.store
+    if not settings.unsafe_filesystem:
+        refuse_unsafe(store)
+    if not settings.read_write:
+        if not (store / "blocks").is_dir():
+            raise NoSuchEntry(
+                str(store), "no store here; a mount with --read-write makes one, or choose another --store"
+            )
+        return
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectory(str(store), "not a directory, so not a store; choose another --store") from None
+    except NotADirectoryError:
+        raise NotADirectory(str(store), "its path goes through a file; choose another --store") from None
+    except OSError as error:
+        raise _cannot_write(store, error) from error
+    if not os.access(store, os.W_OK | os.X_OK, effective_ids=True):
+        raise _cannot_write(store, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+def _cannot_write(store: Path, error: OSError) -> ArvfuseError:
+    why = os.strerror(error.errno or errno.EIO)
+    if error.errno == errno.EROFS:
+        return ReadOnly(str(store), "on a read-only file system; mount with --read-only, or choose another --store")
+    return NotPermitted(str(store), f"cannot be written ({why}); mount with --read-only, or choose another --store")
+
+
+def _teller(ready_fd: int | None) -> Callable[[Message], None]:
+    """Tells the pipe once, then closes it."""
+    pipe = [ready_fd] if ready_fd is not None else []
+
+    def tell(message: Message) -> None:
+        if pipe:
+            descriptor = pipe.pop()
+            try:
+                os.write(descriptor, json.dumps(message).encode() + b"\n")
+            except BrokenPipeError:
+                log.warning("whoever started the mount did not wait for it")
+            os.close(descriptor)
+
+    return tell
+
+
+def _await_ready(reader: int) -> int:
+    with open(reader, "rb") as pipe:
+        line = pipe.readline()
+    if not line:
+        raise ArvfuseError("the mount ended before it was ready; try --foreground --debug")
+    message: dict[str, Any] = json.loads(line)
+    if "error" in message:
+        raise decode_error(message["error"])
+    return 0
+
+
+def _supervise(
+    settings: Settings,
+    mountpoint: Path,
+    root: str | None,
+    environment: Mapping[str, str],
+    tell_ready: Callable[[Message], None],
+    *,
+    background: bool,
+) -> int:
+    from arvfuse.backend.messages import encode_error
+
+    told: list[Message] = []
+
+    def tell_once(message: Message) -> None:
+        if not told:
+            told.append(message)
+            tell_ready(message)
+
+    code, failure = 1, None
+    try:
+        directory, temporary = _make_directory(settings)
+        try:
+            _start_log(settings, directory.path, background=background)
+            os.chdir("/")
+            mounting = Mounting(mount=directory.mount, directory=directory.path, mountpoint=mountpoint, root=root)
+            registry = control.register(directory.path, directory.mount, environment)
+            supervisor = Supervisor(mounting, directory, settings, SystemClock(), tell_once, registry)
+            code = supervisor.run()
+            if supervisor.is_clean:
+                _remove(settings, directory)
+        finally:
+            directory.unlock()
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+    except (ArvfuseError, OSError) as error:
+        failure = error
+    if failure is not None:
+        tell_once({"error": encode_error(failure)})
+        if not background:
+            raise failure
+    if not background and told and "error" in told[0]:
+        raise decode_error(told[0]["error"])
+    return code
+
+
+def _make_directory(settings: Settings) -> tuple[MountDirectory, str | None]:
+    """The mount's directory in the store; in a temporary place if a read-only mount's store cannot be written."""
+    try:
+        return mountdirs.create(settings.store), None
+    except (NotPermitted, ReadOnly):
+        if settings.read_write:
+            raise
+    temporary = tempfile.mkdtemp(prefix="arvfuse-")
+    return mountdirs.create(Path(temporary)), temporary
+
+
+def _start_log(settings: Settings, directory: Path, *, background: bool) -> None:
+    level = logging.DEBUG if settings.debug else logging.ERROR if settings.quiet else logging.WARNING
+    if background or settings.logfile is not None:
+        path = settings.logfile if settings.logfile is not None else directory / LOG_NAME
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise UsageError(
+                f"--logfile {path}: {os.strerror(error.errno or errno.EIO)}; choose a file that can be written"
+            ) from error
+        os.dup2(descriptor, 2)  # also what the interpreter and libfuse have to say
+        os.close(descriptor)
+        level = min(level, logging.INFO)
+    if background:
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        os.close(null)
+    logging.basicConfig(level=level, format=LOG_FORMAT, datefmt=TIME_FORMAT, stream=sys.stderr, force=True)
+
+
+def _remove(settings: Settings, directory: MountDirectory) -> None:
+    """Nothing is left to recover: the directory goes, then the rows that say what of its log was applied."""
+    had_changes = mountdirs.has_changes(directory.path)
+    directory.remove()
+    if settings.read_write and had_changes:
+        try:
+            parts = open_parts(settings.store, clock=SystemClock(), unsafe_filesystem=settings.unsafe_filesystem)
+        except (ArvfuseError, OSError) as error:
+            log.warning("rows of mount %s stay in the catalog: %s", directory.mount, error)
+            return
+        try:
+            parts.catalog.forget_applied(directory.mount)
+        finally:
+            parts.close()
