@@ -153,6 +153,8 @@ class LiveTree(ContentTree):
                 self.shared.tie(self.no, target.no)
                 self._hand_over(node, target)
             self.move_entry(parent, name, new_parent, new_name, now)
+            if replaced is not None:
+                target._forget_locked(replaced)
             if target is not self:
                 node.stamp = target.stamp  # the Move binds its number
         self._discard(gone)
@@ -227,6 +229,7 @@ class LiveTree(ContentTree):
         gone = self._orphan_locked(node)
         seq = self.log(records.Remove(parent.no, name), now)
         self.detach(parent, name, now)
+        self._forget_locked(node)
         return seq, gone
 
     def _orphan_locked(self, node: Node) -> list[BufferBlock]:
@@ -246,6 +249,12 @@ class LiveTree(ContentTree):
             if isinstance(each, FileNode) and each.handles:
                 each.parent = None
         return gone
+
+    def _forget_locked(self, node: Node) -> None:
+        """Behind the record that took a node's name: what no handle holds ends with it, so nobody is to store it."""
+        for each in node.loaded() if isinstance(node, DirNode) else iter((node,)):
+            if isinstance(each, FileNode) and not each.handles and each.stamp >= 0:
+                self.log(records.Forget(each.no), orphan=True, counts=False)
 
     def _hand_over(self, node: Node, target: LiveTree) -> None:
         """Files that move to another tree take their unsettled segments along."""
