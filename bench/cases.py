@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Final
 
 import arvfuse.session
+from arvfuse.backend.parts import open_parts
+from arvfuse.clock import SystemClock
+from arvfuse.model.collections import CollectionRecord
 
 from bench.mounting import arvfuse as command
 from bench.mounting import detach, mounted
@@ -177,22 +180,28 @@ def _make_small(home: Path, first: int, count: int, page: bytearray) -> None:
 
 
 def _version(store: Path, name: str) -> int:
-    with arvfuse.session.open(store, read_only=True) as session:
-        record = session.catalog.find(session.catalog.home().uuid, name)
-        assert record is not None
-        return int(record.version)
+    parts = open_parts(store, clock=SystemClock(), read_only=True)
+    try:
+        record = parts.catalog.find(parts.catalog.home().uuid, name)
+    finally:
+        parts.close()
+    assert isinstance(record, CollectionRecord)
+    return int(record.version)
 
 
 def many_files(table: Table, top: Path, directories: int, each: int) -> None:
     """A collection of a million files: open, list, change, commit; and others' requests while it commits."""
     store = top / "store"
-    with arvfuse.session.open(store) as session:
-        block = session.store.put(os.urandom(MIB))
+    parts = open_parts(store, clock=SystemClock(), create=True)
+    try:
+        block = parts.store.put(os.urandom(MIB))
         lines = []
         for number in range(directories):
             files = " ".join(f"{(k * 61) % (MIB - 64)}:64:file{k:07d}" for k in range(each))
             lines.append(f"./dir{number:05d} {block} {files}\n")
-        uuid = session.catalog.create(name="many", manifest="".join(lines).encode()).uuid
+        uuid = parts.catalog.create(name="many", manifest="".join(lines).encode()).uuid
+    finally:
+        parts.close()
     for name, target in (("first time ever", 3.0), ("again", 1.0)):
         with mounted(store, top / "mnt", "--read-write") as mountpoint:
             many = mountpoint / "home" / "many"
@@ -239,7 +248,12 @@ def _stat_rate(directory: Path) -> float:
 
 def _create_rate(directory: Path, prefix: str) -> float:
     paths = [os.fsencode(directory / f"{prefix}{number}") for number in range(500)]
-    return len(paths) / timed(lambda: [os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644)) for path in paths])
+    return len(paths) / timed(lambda: _touch(paths))
+
+
+def _touch(paths: list[bytes]) -> None:
+    for path in paths:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
 
 
 def random_writes(table: Table, top: Path, size: int, count: int) -> None:
@@ -266,8 +280,10 @@ def page_rewrites(table: Table, top: Path, count: int) -> None:
     with mounted(top / "store", top / "mnt", "--read-write") as mountpoint:
         home = collection_of(mountpoint, "page")
         fd = os.open(home / "f", os.O_RDWR | os.O_CREAT)
-        for number in range(200):
+        for number in range(5000):  # with a commit, so that what is used for the first time is not counted as growth
             os.pwrite(fd, number.to_bytes(8, "little") + page[8:], 0)
+            if number == 2500:
+                commit(home)
         pids = mount_processes(mountpoint)
         memory, stored = anonymous_bytes(pids), _bytes_below(top / "store")
         for number in range(count):
