@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -323,6 +323,12 @@ class Committer:
         """The side that wrote the block dropped it."""
         self._sealed.pop(block, None)
         self._puts.pop(block, None)
+
+    def forget_blocks_but(self, there: Container[int]) -> None:
+        """All blocks that are not in *there* were dropped."""
+        for block in {*self._sealed, *self._puts}:
+            if block not in there:
+                self.forget_block(block)
 
     def _fetch(self, ref: Ref, offset: int, length: int) -> bytes | memoryview:
         if isinstance(ref, str):

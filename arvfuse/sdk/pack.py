@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from arvfuse.model.locators import BLOCK_BYTES
 from arvfuse.model.ranges import HOLE, LOG, Ref, Segment, SegmentMap
@@ -69,7 +69,8 @@ class Packer:
         entries: list[Entry] = []
         places: dict[int, list[tuple[Segment, str, int]]] = {}
         # All of them, also when one fails: they read the log's files, which are closed after a commit.
-        wait([*(future for _, future in jobs), *blocks.values()])
+        running: list[Future[Any]] = [*(future for _, future in jobs), *blocks.values()]
+        wait(running)
         for group, future in jobs:
             locator = future.result()
             at = 0

@@ -42,6 +42,10 @@ class PutPool:
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
         return self._executor.submit(fn, *args)
 
+    def finish(self) -> None:
+        """Finish all that was submitted, join."""
+        self._executor.shutdown(wait=True)
+
     def close(self) -> None:
         """Finish what runs, cancel what waits, join."""
         self._executor.shutdown(wait=True, cancel_futures=True)

@@ -72,8 +72,11 @@ class Workspace:
         return tree
 
     def close_tree(self, tree: LiveTree) -> None:
-        """Forget a tree; its changes have to be committed (they stay in the log otherwise)."""
+        """Forget a tree, which nobody uses any more; its changes have to be committed (they stay in the log else)."""
         self._trees.pop(tree.no, None)
+        for block in self.shared.blocks.all():
+            if block.file.tree is tree and block.state is State.WRITABLE and not block.writers:
+                self.shared.discard(block)
 
     def dirty(self) -> list[LiveTree]:
         """Trees with changes that no commit covered."""
@@ -182,7 +185,7 @@ class Workspace:
                             used.add(segment.ref)
         for block in self.shared.blocks.all():
             owner = block.file.tree
-            covered = isinstance(owner, LiveTree) and block.seal_seq <= owner.asof
+            covered = isinstance(owner, LiveTree) and (owner.no not in self._trees or block.seal_seq <= owner.asof)
             if block.state is State.COMMITTED and block.no not in used and covered:
                 self.shared.discard(block)
         for number in self.log.numbers():
