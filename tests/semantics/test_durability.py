@@ -22,9 +22,9 @@ from arvfuse.stores.memory import MemoryStore
 from tests.support.clock import FakeClock
 from tests.support.killable import LOG, killed
 from tests.support.powercut import PowerCut
+from tests.support.sessions import Contents, Session, locators, put_file, recovered, saved_contents
 from tests.support.stores import StillClock, local, noise
 from tests.support.treemodel import BIG, Change, apply_to_model, apply_to_tree, changes
-from tests.support.workspaces import Contents, Session, locators, put_file, recovered, saved_contents
 
 LARGE = noise(SMALL_BYTES + 5000)
 CONFLICT = re.compile(rb"~\d{8}-\d{6}~conflict~$")

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from arvfuse.catalogs.sqlite import SqliteCatalog
 from arvfuse.clock import SystemClock
+from tests.support.sessions import Contents, Session
 from tests.support.stores import local
 from tests.support.treemodel import BIG, Change, apply_to_model, apply_to_tree, changes
-from tests.support.workspaces import Contents, Session
 
 TOP = Path(__file__).resolve().parents[2]
 LOG = Path("mounts/m1")

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode
+from tests.support.sessions import Contents, Path_, node_at
 from tests.support.stores import noise
-from tests.support.workspaces import Contents, Path_, node_at
 
 DIRECTORIES: list[Path_] = [(), (b"one",), (b"one", b"two"), (b"\xfe not text",)]
 NAMES = [b"a", b"b", b"c with space", b"\xffd", b"e:1"]

@@ -12,7 +12,7 @@ from arvfuse.clock import SystemClock
 from arvfuse.sdk.content import SMALL_BYTES
 from arvfuse.sdk.live import LiveTree
 from arvfuse.stores.memory import MemoryStore
-from tests.support.workspaces import Session, put_file, saved_contents
+from tests.support.sessions import Session, put_file, saved_contents
 
 BIG = bytes(range(256)) * (SMALL_BYTES // 256) + b"more"
 
