@@ -106,7 +106,9 @@ class Committer:
     def commit(
         self, trees: Sequence[int], seq: int, *, keep_previous: bool = False, save: bool = True, merge: bool = True
     ) -> list[Outcome]:
-        """Commit *trees* as of record *seq*, a commit point of theirs. One outcome per tree. See `Saving`."""
+        """Commit *trees* as of record *seq*, a commit point of theirs. One outcome per tree. See `Saving`.
+
+        Trees of kind "record" are always saved: a checkpoint would hide from a recovery what they have to merge."""
         self.feed(seq)
         while self._due and self._due[0].seq <= seq:
             self.replica.apply(self._due.popleft())
