@@ -11,7 +11,7 @@ from arvfuse.backend import mountdirs
 from arvfuse.cli import exits
 from arvfuse.cli.options import settings_of
 from arvfuse.cli.output import Progress, complain, print_json
-from arvfuse.errors import ArvfuseError, NoSuchEntry, UsageError
+from arvfuse.errors import ArvfuseError, NoSuchEntry, NotCommitted, UsageError
 from arvfuse.supervisor import control
 from arvfuse.supervisor.mountinfo import MountEntry, mounted_at, read, real_path
 
@@ -38,9 +38,17 @@ def unmount(asked: Any) -> int:
     """Have the mount drained and ended; 0 only if everything is committed."""
     if asked.deadline is not None and asked.deadline < 0:
         raise UsageError(f"--deadline {asked.deadline:g}: cannot be negative; give seconds")
+    from arvfuse.supervisor.launch import release_dead
+
+    settings = settings_of(asked)
     entry = _mounted(asked.mountpoint)
     assert entry.mount is not None
-    directory = control.find(entry.mount, os.environ, settings_of(asked).store)
+    dead = release_dead(asked.mountpoint, os.environ, settings.store)
+    if dead is not None:
+        if mountdirs.has_changes(dead):
+            raise NotCommitted(f"{asked.mountpoint}: its processes were killed; `arvfuse recover` commits what it left")
+        return exits.DONE
+    directory = control.find(entry.mount, os.environ, settings.store)
     progress = Progress(quiet=bool(asked.quiet))
     progress.show(f"committing what is left in {asked.mountpoint} ...")
     request = {"op": "drain", "deadline_s": asked.deadline, "lazy": asked.lazy}

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from arvfuse.backend.mountdirs import CONTROL
+from arvfuse.backend.mountdirs import CONTROL, is_alive
 from arvfuse.errors import ArvfuseError, Busy, NoSuchEntry, NotPermitted
 from arvfuse.model.collections import MountId
 
@@ -43,7 +43,11 @@ def registry(environment: Mapping[str, str], *, create: bool = False) -> Path:
 
 def register(directory: Path, mount: MountId, environment: Mapping[str, str]) -> Path:
     """Let commands find *mount*, whose directory is *directory*; the link, to be removed at the end."""
-    link = registry(environment, create=True) / mount
+    known = registry(environment, create=True)
+    for old in known.iterdir():
+        if old.is_symlink() and not old.exists():
+            old.unlink(missing_ok=True)  # a mount that was killed, and recovered since
+    link = known / mount
     link.unlink(missing_ok=True)
     link.symlink_to(directory)
     return link
@@ -59,6 +63,16 @@ def find(mount: MountId, environment: Mapping[str, str], store: Path | None = No
         if (path / CONTROL).exists():
             return path
     raise NoSuchEntry(mount, "no process of that mount was found; was it mounted by another user?")
+
+
+def find_dead(mount: MountId, environment: Mapping[str, str], store: Path | None = None) -> Path | None:
+    """The directory of a mount of which no process lives any more, None if one does or it is not known where."""
+    link = registry(environment) / mount
+    candidates = [link.parent / os.readlink(link)] if link.is_symlink() else []
+    if store is not None:
+        candidates.append(store / "mounts" / mount)
+    found = next((path for path in candidates if path.is_dir()), None)
+    return None if found is None or is_alive(found) else found
 
 
 def listen(directory: Path) -> socket.socket:

@@ -252,10 +252,9 @@ class EngineProcess:
             root=root,
         )
         self._housekeeper.start(operations)
-        driver.attach(operations)
         self._tell({"told": "mounted"})
         try:
-            driver.serve()
+            driver.serve(operations)
         finally:
             self._tell({"told": "unmounted"})
             notifier.close(_NOTIFY_CLOSE_S)

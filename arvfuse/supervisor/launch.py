@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from arvfuse.backend import mountdirs
-from arvfuse.backend.messages import Message, decode_error
+from arvfuse.backend.messages import Message, decode_error, encode_error
 from arvfuse.backend.mountdirs import MountDirectory
 from arvfuse.backend.parts import open_parts
 from arvfuse.clock import SystemClock
+from arvfuse.drivers import unmounting
 from arvfuse.errors import (
     ArvfuseError,
     Busy,
@@ -43,6 +44,7 @@ from arvfuse.supervisor.supervise import Supervisor
 
 log = logging.getLogger(__name__)
 
+RELEASE_S: Final = 10.0
 DEVICE: Final = Path("/dev/fuse")
 LOG_NAME: Final = "log.txt"
 LOG_FORMAT: Final = "%(asctime)s %(name)s[%(process)d] %(levelname)s: %(message)s"
@@ -62,11 +64,17 @@ def launch(
 
     Returns when the mount is ready, or in the foreground when it has ended. *ready_fd* is a pipe that is told, in one
     JSON line, that the mount is ready or why it is not."""
-    mountpoint = check_mountpoint(mountpoint)
-    check_fuse()
-    prepare_store(settings)
+    tell = _teller(ready_fd)
+    try:
+        release_dead(mountpoint, environment, settings.store)
+        mountpoint = check_mountpoint(mountpoint)
+        check_fuse()
+        prepare_store(settings)
+    except ArvfuseError as error:
+        tell({"error": encode_error(error)})
+        raise
     if foreground:
-        return _supervise(settings, mountpoint, root, environment, _teller(ready_fd), background=False)
+        return _supervise(settings, mountpoint, root, environment, tell, background=False)
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -83,6 +91,17 @@ def launch(
     finally:
         logging.shutdown()
         os._exit(code)
+
+
+def release_dead(mountpoint: Path, environment: Mapping[str, str], store: Path) -> Path | None:
+    """Detach a mount of ours whose processes were killed; its directory, None if there is no such thing there."""
+    entry = mounted_at(real_path(mountpoint))
+    if entry is None or entry.mount is None:
+        return None
+    dead = control.find_dead(entry.mount, environment, store)
+    if dead is not None:
+        unmounting.unmount(entry.mountpoint, lazy=True, timeout_s=RELEASE_S)
+    return dead
 
 
 def check_mountpoint(mountpoint: Path) -> Path:
@@ -191,8 +210,6 @@ def _supervise(
     *,
     background: bool,
 ) -> int:
-    from arvfuse.backend.messages import encode_error
-
     told: list[Message] = []
 
     def tell_once(message: Message) -> None:

@@ -25,9 +25,10 @@ from arvfuse.drivers import unmounting
 from arvfuse.errors import ArvfuseError, StoreUnavailable
 from arvfuse.ports import Clock
 from arvfuse.settings import Settings
-from arvfuse.supervisor import children, control
+from arvfuse.supervisor import children
 from arvfuse.supervisor.children import Child
 from arvfuse.supervisor.control import Connection
+from arvfuse.supervisor.desk import Desk, For
 from arvfuse.supervisor.engine import Mounting
 from arvfuse.supervisor.holders import holders
 from arvfuse.supervisor.mountinfo import mounted_as
@@ -43,6 +44,7 @@ RESTART_DELAYS_S: Final = (0.0, 0.1, 0.5, 2.0, 5.0, 10.0)
 QUIET_AGAIN_S: Final = 60.0  # a backend that lived so long is restarted at once
 RESCUES: Final = 3
 END_WAIT_S: Final = 10.0
+KILL_WAIT_S: Final = 0.5
 STATUS_WAIT_S: Final = 2.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2)
 
@@ -78,11 +80,7 @@ class Supervisor:
         self._backend_ready = False
         self._rescues = 0
         self._helper: subprocess.Popen[str] | None = None
-        self._listener: socket.socket | None = None
-        self._clients: dict[int, Connection] = {}
-        self._drainers: list[Connection] = []  # wait for the end of the mount
-        self._waiters: list[Connection] = []  # wait for a commit of what is pending
-        self._askers: list[Connection] = []  # wait for the engine's status
+        self._desk: Final = Desk(mounting.directory)
         self._backend_status: Message = {}
         self._recovered: Message = {}
 
@@ -104,10 +102,7 @@ class Supervisor:
             handlers[self._engine.fileno()] = self._hear_engine
         if self._backend is not None:
             handlers[self._backend.fileno()] = self._hear_backend
-        if self._listener is not None:
-            handlers[self._listener.fileno()] = self._accept
-        for descriptor, client in self._clients.items():
-            handlers[descriptor] = lambda client=client: self._hear_client(client)  # type: ignore[misc]
+        handlers.update(self._desk.handlers(self._obey))
         poll = select.poll()
         for descriptor in handlers:
             poll.register(descriptor, select.POLLIN)
@@ -144,7 +139,6 @@ class Supervisor:
         self._engine_child = children.spawn_engine(self._mounting, self._settings, theirs, {self._directory.lock})
         theirs.close()
         self._start_backend()
-        self._listener = control.listen(self._mounting.directory)
         self._after(RECOVERY_WAIT_S, self._serve)
 
     def _start_backend(self) -> None:
@@ -318,21 +312,17 @@ class Supervisor:
         left, troubles = message["left"], message["troubles"]
         if self._state is State.SERVING:
             used_by = self._holders()
-            if self._drainers or self._interrupts:
+            if self._desk.has(For.END) or self._interrupts:
                 log.warning("%s: in use by %s", self._mounting.mountpoint, ", ".join(used_by) or "somebody")
-            for client in self._drainers:
-                client.answer({"code": CODE_BUSY, "busy": used_by, "left": left, "troubles": troubles})
-            self._drainers = []
-        for client in self._waiters:
-            client.answer({"code": CODE_NOT_COMMITTED if left else 0, "left": left, "troubles": troubles})
-        self._waiters = []
+            self._desk.answer(For.END, {"code": CODE_BUSY, "busy": used_by, "left": left, "troubles": troubles})
+        self._desk.answer(For.COMMIT, {"code": CODE_NOT_COMMITTED if left else 0, "left": left, "troubles": troubles})
 
     def _holders(self) -> list[str]:
         entry = mounted_as(self._mounting.mount)
         return [str(holder) for holder in holders(entry.mountpoint, device=entry.device)] if entry else []
 
     def _past_deadline(self, client: Connection) -> None:
-        if client not in self._drainers:
+        if not self._desk.waits(client, For.END):
             return
         if self._state is State.DRAINING and self._engine is not None:
             self._send(self._engine, {"do": "abandon"})  # it says what is left, and we end with 7
@@ -342,9 +332,8 @@ class Supervisor:
             self._left = ["the log of the dead engine"]
             self._give_up()
             return
-        self._drainers.remove(client)
         left = [f"in use by {used_by}" for used_by in self._holders()]
-        client.answer({"code": CODE_NOT_COMMITTED, "left": left, "troubles": [], "goes_on": True})
+        self._desk.answer_one(client, {"code": CODE_NOT_COMMITTED, "left": left, "troubles": [], "goes_on": True})
 
     def _give_up(self) -> None:
         """Stop waiting; the log is kept."""
@@ -397,43 +386,20 @@ class Supervisor:
         if self._backend_child is not None:
             self._backend_child.send_signal(signal.SIGUSR2)
 
-    def _accept(self) -> None:
-        assert self._listener is not None
-        try:
-            end, _ = self._listener.accept()
-        except OSError:
-            return
-        client = Connection(end)
-        self._clients[client.fileno()] = client
-
-    def _hear_client(self, client: Connection) -> None:
-        requests = client.requests()
-        if requests is None:
-            self._clients = {number: other for number, other in self._clients.items() if other is not client}
-            for group in (self._drainers, self._waiters, self._askers):
-                if client in group:
-                    group.remove(client)
-            client.close()
-            return
-        for request in requests:
-            self._obey(client, request)
-
     def _obey(self, client: Connection, request: dict[str, Any]) -> None:
         op = request.get("op")
         if op in ("drain", "detach"):
-            self._drainers.append(client)
+            self._desk.wait(client, For.END)
             if request.get("deadline_s") is not None:
                 self._after(float(request["deadline_s"]), lambda: self._past_deadline(client))
             self._detach(lazy=bool(request.get("lazy")) or op == "detach")
         elif op == "wait":
-            self._waiters.append(client)
-            if self._engine is not None and self._state in (State.SERVING, State.DETACHING):
+            mounted = self._engine is not None and self._state in (State.SERVING, State.DETACHING)
+            self._desk.wait(client, For.COMMIT if mounted else For.END)
+            if mounted and self._engine is not None:
                 self._send(self._engine, {"do": "commit"})
-            else:
-                self._waiters.remove(client)
-                self._drainers.append(client)
         elif op == "status":
-            self._askers.append(client)
+            self._desk.wait(client, For.STATUS)
             for channel in (self._backend, self._engine):
                 if channel is not None:
                     self._send(channel, {"do": "status"})
@@ -445,22 +411,19 @@ class Supervisor:
             client.answer({"code": CODE_FAILED, "error": f"no request {op!r}"})
 
     def _answer_status(self, engine: Message) -> None:
-        for client in self._askers:
-            client.answer(
-                {
-                    "code": 0,
-                    "state": self._state.name.lower(),
-                    "mount": self._mounting.mount,
-                    "mountpoint": str(self._mounting.mountpoint),
-                    "store": str(self._settings.store),
-                    "read_write": self._settings.read_write,
-                    "processes": self._processes(),
-                    "engine": engine,
-                    "backend": self._backend_status,
-                    "recovery": self._recovered,
-                }
-            )  # fmt: skip
-        self._askers = []
+        status = {
+            "code": 0,
+            "state": self._state.name.lower(),
+            "mount": self._mounting.mount,
+            "mountpoint": str(self._mounting.mountpoint),
+            "store": str(self._settings.store),
+            "read_write": self._settings.read_write,
+            "processes": self._processes(),
+            "engine": engine,
+            "backend": self._backend_status,
+            "recovery": self._recovered,
+        }
+        self._desk.answer(For.STATUS, status)
 
     # the end
 
@@ -478,15 +441,12 @@ class Supervisor:
                 channel.close()
         if self._helper is not None:
             self._helper.wait(END_WAIT_S)
-        if self._listener is not None:
-            self._listener.close()
         if self._registry is not None:
             self._registry.unlink(missing_ok=True)
         answer = {"code": self._code, "left": self._left, "troubles": self._troubles}
-        for client in (*self._drainers, *self._waiters):
-            client.answer(answer)
-        for client in self._clients.values():
-            client.close()
+        self._desk.answer(For.END, answer)
+        self._desk.answer(For.COMMIT, answer)
+        self._desk.close()
         for line in (*self._left, *self._troubles):
             log.warning("%s", line)
         return self._code
@@ -501,7 +461,9 @@ class Supervisor:
         return {"supervisor": os.getpid()} | {name: child.process for name, child in known.items() if child is not None}
 
     def _await_end(self, child: Child) -> None:
-        deadline = self._clock.monotonic() + END_WAIT_S
+        # What is not committed by now stays in the log: nothing is lost by not waiting for those who could not.
+        patience_s = KILL_WAIT_S if self._code == CODE_NOT_COMMITTED else END_WAIT_S
+        deadline = self._clock.monotonic() + patience_s
         while not child.has_ended():
             left = deadline - self._clock.monotonic()
             if left <= 0:

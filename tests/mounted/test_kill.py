@@ -1,0 +1,104 @@
+"""Processes of a mount are killed in the middle of writing: nothing that was closed is lost (promise D1)."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from tests.support import mounts
+from tests.support.programs import Program, ended, eventually, kill
+
+pytestmark = pytest.mark.mounted
+
+BIG = bytes(range(256)) * (3 << 12)  # 3 MiB
+
+
+@pytest.fixture
+def program(tmp_path):
+    return Program(tmp_path)
+
+
+def write(collection, numbers):
+    """Close small files and a big one; what must be there afterwards."""
+    written = {}
+    for number in numbers:
+        content = BIG + bytes([number]) if number % 10 == 0 else f"content {number}".encode()
+        (collection / f"file{number}").write_bytes(content)
+        written[f"file{number}"] = content
+    return written
+
+
+def check(program, written):
+    with program.mounted("--read-write") as top:
+        collection = top / "home" / "one"
+        assert sorted(os.listdir(collection)) == sorted(written)
+        for name, content in written.items():
+            assert (collection / name).read_bytes() == content, name
+    assert list((program.store / "mounts").iterdir()) == []
+
+
+@pytest.mark.parametrize("victims", [("engine",), ("supervisor",), ("engine", "backend", "supervisor")])
+def test_nothing_closed_is_lost_when_a_mount_is_killed(program, victims):
+    with program.mounted("--read-write", "--commit-quiet=1000", "--commit-deadline=1000", dies=True) as top:
+        processes = program.processes()
+        (top / "home" / "one").mkdir()
+        written = write(top / "home" / "one", range(30))
+        for victim in victims:  # stopped first, so that all die at once
+            os.kill(processes[victim], signal.SIGSTOP)
+        kill({victim: processes[victim] for victim in victims})
+        if len(victims) == 1:
+            eventually(lambda: all(ended(process) for process in processes.values()))
+            assert mounts.mounted(top) is None
+            assert program.collections()["one"]["version"] == 2  # committed without a recovery
+        else:
+            eventually(lambda: all(ended(process) for process in processes.values()))
+            assert mounts.mounted(top) is not None  # nobody was left to detach it
+    check(program, written)
+
+
+def test_a_dead_mount_is_released_by_unmount_which_says_that_changes_wait(program):
+    with program.mounted("--read-write", "--commit-quiet=1000") as top:
+        (top / "home" / "one").mkdir()
+        written = write(top / "home" / "one", range(3))
+        processes = program.processes()
+        for process in processes.values():
+            os.kill(process, signal.SIGSTOP)
+        kill(processes)
+        eventually(lambda: all(ended(process) for process in processes.values()))
+        done = program.run("unmount", top, check=7)
+        assert "recover" in done.stderr
+        assert mounts.mounted(top) is None
+    with program.mounted() as top:  # read-only: says so, and replays nothing
+        assert os.listdir(top / "home" / "one") == []
+        assert len(program.status()["recovery"]["waiting"]) == 1
+        assert "recover" in program.run("status", check=0).stdout
+    check(program, written)
+
+
+def test_a_backend_that_dies_is_replaced_unseen(program):
+    with program.mounted("--read-write", "--commit-quiet=0.05") as top:
+        (top / "home" / "one").mkdir()
+        written = {}
+        for round_number in range(4):
+            backend = program.processes()["backend"]
+            written |= write(top / "home" / "one", range(round_number * 20, round_number * 20 + 15))
+            os.kill(backend, signal.SIGKILL)
+            written |= write(top / "home" / "one", range(round_number * 20 + 15, round_number * 20 + 20))
+            eventually(lambda backend=backend: program.processes()["backend"] != backend)
+    check(program, written)
+
+
+def test_killing_everything_again_and_again_loses_nothing_closed(program):
+    written = {}
+    for round_number in range(5):
+        with program.mounted("--read-write", "--commit-quiet=0.05", dies=True) as top:
+            processes = program.processes()
+            (top / "home" / "one").mkdir(exist_ok=True)
+            written |= write(top / "home" / "one", range(round_number * 20, round_number * 20 + 20))
+            for process in processes.values():
+                os.kill(process, signal.SIGSTOP)
+            kill(processes)
+            eventually(lambda processes=processes: all(ended(process) for process in processes.values()))
+    check(program, written)
