@@ -10,6 +10,7 @@ a background failure is delivered once to each handle that was open when it happ
 
 from __future__ import annotations
 
+import mmap
 from typing import Final
 
 from arvfuse.errors import NotPermitted, ReadOnly
@@ -30,11 +31,12 @@ def live_tree(node: FileNode | DirNode) -> LiveTree:
 class GeneratedFile(VirtualNode):
     """A file that a directory makes up. Its content never changes: new content is a new node."""
 
-    __slots__ = ("content", "mtime_ns")
+    __slots__ = ("content", "digest", "mtime_ns")
 
-    def __init__(self, no: int, content: bytes, mtime_ns: int) -> None:
+    def __init__(self, no: int, content: bytes | mmap.mmap, mtime_ns: int, digest: str = "") -> None:
         super().__init__(no)
         self.content: Final = content
+        self.digest: Final = digest  # equal digests, equal content
         self.mtime_ns: Final = mtime_ns
 
     def attr(self) -> Attr:
@@ -95,7 +97,7 @@ class GeneratedHandle:
         node.use()
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
-        return memoryview(self.node.content)[offset : offset + size]
+        return self.node.content[offset : offset + size]
 
     def write(self, offset: int, data: bytes | memoryview) -> int:
         raise NotPermitted("", "a generated file cannot be written")

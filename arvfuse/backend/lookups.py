@@ -6,6 +6,9 @@ the catalog as they are; a change that was asked again by a restarted backend's 
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +34,7 @@ class Lookups:
     def __init__(self, catalog: Catalog, directory: Path) -> None:
         self._catalog: Final = catalog
         self._texts: Final = directory / "manifests"
+        self._numbers: Final = itertools.count(1)
         self._answers: Final[Mapping[str, Callable[..., Message]]] = {
             "home": self._home,
             "contents": self._contents,
@@ -105,7 +109,14 @@ class Lookups:
         record = self.find_record(uuid)
         if isinstance(record, ProjectRecord):
             raise NoSuchRecord(f"{uuid}: a project, not a collection")
-        return {"record": records_json(record, self.manifest_path(record.pdh).read_bytes())}
+        shown = records_json(record, self.manifest_path(record.pdh).read_bytes())
+        text = json.dumps(shown, indent=4, sort_keys=True).encode() + b"\n"
+        digest = hashlib.md5(text, usedforsecurity=False).hexdigest()
+        self._texts.mkdir(exist_ok=True)
+        # The engine maps the file and unlinks it: parsing many MiB there would hold every request up.
+        path = self._texts / f"record-{os.getpid()}-{next(self._numbers)}"
+        path.write_bytes(text)
+        return {"text": str(path), "digest": digest}
 
     def _refresh(self, *, again: bool, tree: int, uuid: str, pdh: str) -> Message:
         """What turns the tree of *pdh*, unchanged here, into what the record is now: an outcome that was no commit."""

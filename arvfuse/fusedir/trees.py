@@ -11,10 +11,13 @@ Failure: a removed record is NoSuchEntry, an outage StoreUnavailable.
 from __future__ import annotations
 
 import json
+import mmap
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
-from arvfuse.errors import NotPermitted, ReadOnly
+from arvfuse.errors import NotPermitted, ReadOnly, StoreUnavailable
 from arvfuse.fresh.node import Attr
 from arvfuse.fresh.pending import Pending, then
 from arvfuse.fusedir.directory import Directory, VirtualDir, show
@@ -194,16 +197,31 @@ class CollectionDir(VirtualDir):
     def _fetch_record(self) -> Child | Pending[Child]:
         if not self.identity:
             assert self.live is not None
-            return self._show({"uuid": None, "portable_data_hash": self.live.pdh})
-        return then(self.host.engine.link.request("record", uuid=self.identity), self._show)
+            shown = {"uuid": None, "portable_data_hash": self.live.pdh}
+            content = json.dumps(shown, indent=4, sort_keys=True).encode() + b"\n"
+            return self._show(content, self.live.pdh)
+        return then(self.host.engine.link.request("record", uuid=self.identity), self._show_text)
 
-    def _show(self, record: Mapping[str, Any]) -> GeneratedFile:
-        shown = record.get("record", record)
-        content = json.dumps(shown, indent=4, sort_keys=True).encode() + b"\n"
-        made = GeneratedFile(self.host.number(), content, self.attr().mtime_ns)
+    def _show_text(self, answer: Mapping[str, Any]) -> GeneratedFile:
+        """The backend rendered the record into a file: it is mapped, not parsed, and has no name from then on."""
         with self._lock:
             known = self._record_file
-            if known is not None and known.content == content:
+        if known is not None and known.digest == answer["digest"]:
+            Path(answer["text"]).unlink(missing_ok=True)
+            return known
+        try:
+            with open(answer["text"], "rb") as file:
+                content = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+            os.unlink(answer["text"])
+        except OSError as error:
+            raise StoreUnavailable(f"{answer['text']}: {error.strerror}") from error
+        return self._show(content, answer["digest"])
+
+    def _show(self, content: bytes | mmap.mmap, digest: str) -> GeneratedFile:
+        made = GeneratedFile(self.host.number(), content, self.attr().mtime_ns, digest)
+        with self._lock:
+            known = self._record_file
+            if known is not None and known.digest == digest:
                 return known
             self._record_file = made
         return made
