@@ -14,6 +14,7 @@ import faulthandler
 import logging
 import mmap
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -42,11 +43,14 @@ from arvfuse.supervisor.housekeeping import Housekeeper, Timing
 
 log = logging.getLogger(__name__)
 
+SWITCH_INTERVAL_S: Final = 0.0005
+"""How long one thread may hold the interpreter while a request waits for it; Python's own 5 ms is seen as a stall."""
+
 _UNMOUNT_TRY_S: Final = 30.0
 _BUSY_PAUSE_S: Final = 5.0
 _NOTIFY_CLOSE_S: Final = 10.0
-RESERVE_BYTES: Final = 64 << 20
-RETRY_PAUSE_S: Final = 1.0
+_RESERVE_BYTES: Final = 64 << 20
+_RETRY_PAUSE_S: Final = 1.0
 _MAX_SPOOL_BYTES: Final = 8 << 30
 _MIN_SPOOL_BYTES: Final = 128 << 20
 _LARGE_TEXT_BYTES: Final = 1 << 16  # below that a copy is cheaper than a mapping
@@ -186,7 +190,7 @@ class EngineProcess:
             clock=clock,
             boot_id=boot_id(),
             spool_bytes=settings.spool_bytes or default_spool_bytes(store),
-            reserve_bytes=RESERVE_BYTES if settings.read_write else 0,
+            reserve_bytes=_RESERVE_BYTES if settings.read_write else 0,
         )
         self._housekeeper: Final = Housekeeper(
             self._workspace,
@@ -207,6 +211,7 @@ class EngineProcess:
 
     def run(self) -> int:
         """Wait until the supervisor says so, mount, serve, commit, end."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._link.start()
         self._reader.start()
         try:
@@ -298,7 +303,7 @@ class EngineProcess:
             if self._clock.monotonic() >= deadline:
                 return _names(dirty, why)
             with self._told:
-                if self._told.wait_for(lambda: self._abandoned, RETRY_PAUSE_S):
+                if self._told.wait_for(lambda: self._abandoned, _RETRY_PAUSE_S):
                     return _names(dirty, why)
 
     def _notify_told(self) -> None:
