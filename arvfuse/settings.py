@@ -16,27 +16,27 @@ import yaml
 
 from arvfuse.errors import UsageError
 
-MIB: Final = 1 << 20
-GIB: Final = 1 << 30
+_MIB: Final = 1 << 20
+_GIB: Final = 1 << 30
 _UNITS: Final = {
     "": 1,
     "b": 1,
     "kib": 1 << 10,
-    "mib": MIB,
-    "gib": GIB,
+    "mib": _MIB,
+    "gib": _GIB,
     "tib": 1 << 40,
     "k": 1 << 10,
-    "m": MIB,
-    "g": GIB,
+    "m": _MIB,
+    "g": _GIB,
 }
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _SECONDS: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*s?\s*")
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
-PREFIX: Final = "ARVFUSE_"
-CONFIG_VARIABLE: Final = "ARVFUSE_CONFIG"
-MIN_MEMORY_BYTES: Final = 64 * MIB
-MIN_SPOOL_BYTES: Final = 128 * MIB
+_PREFIX: Final = "ARVFUSE_"
+_CONFIG_VARIABLE: Final = "ARVFUSE_CONFIG"
+_MIN_MEMORY_BYTES: Final = 64 * _MIB
+_MIN_SPOOL_BYTES: Final = 128 * _MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class Settings:
     unsafe_filesystem: bool = False
     allow_other: bool = False
     subtype: str = "arvfuse"
-    memory: int = 256 * MIB
+    memory: int = 256 * _MIB
     spool_bytes: int = 0
     commit_quiet: float = 1.0
     commit_deadline: float = 30.0
@@ -107,7 +107,7 @@ def default_store(environment: Mapping[str, str]) -> Path:
 
 def config_path(environment: Mapping[str, str]) -> Path:
     """``$ARVFUSE_CONFIG``, else ``$XDG_CONFIG_HOME/arvfuse/config.yaml``."""
-    named = environment.get(CONFIG_VARIABLE)
+    named = environment.get(_CONFIG_VARIABLE)
     return Path(named) if named else _base(environment, "XDG_CONFIG_HOME", ".config") / "arvfuse" / "config.yaml"
 
 
@@ -141,9 +141,9 @@ def _base(environment: Mapping[str, str], variable: str, below_home: str) -> Pat
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for variable, text in environment.items():
-        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+        if not variable.startswith(_PREFIX) or variable == _CONFIG_VARIABLE:
             continue
-        key = variable.removeprefix(PREFIX).lower()
+        key = variable.removeprefix(_PREFIX).lower()
         if key not in KEYS:
             raise UsageError(
                 f"environment variable {variable}: no such option; unset it, or see `arvfuse mount --help`"
@@ -157,8 +157,8 @@ def _from_file(environment: Mapping[str, str]) -> dict[str, Any]:
     try:
         parsed = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if CONFIG_VARIABLE in environment:
-            raise UsageError(f"{path}: no such config file; correct {CONFIG_VARIABLE}") from None
+        if _CONFIG_VARIABLE in environment:
+            raise UsageError(f"{path}: no such config file; correct {_CONFIG_VARIABLE}") from None
         return {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: cannot be read: {' '.join(str(error).split())}; correct or remove it") from error
@@ -177,9 +177,9 @@ def _from_file(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _checked(settings: Settings) -> Settings:
-    if settings.memory < MIN_MEMORY_BYTES:
+    if settings.memory < _MIN_MEMORY_BYTES:
         raise UsageError(f"--memory {settings.memory}: too little to work with; give it at least 64MiB")
-    if 0 < settings.spool_bytes < MIN_SPOOL_BYTES:
+    if 0 < settings.spool_bytes < _MIN_SPOOL_BYTES:
         raise UsageError(f"--spool-bytes {settings.spool_bytes}: less than two blocks; give it at least 128MiB")
     if not settings.subtype or not re.fullmatch(r"[A-Za-z0-9._-]+", settings.subtype):
         raise UsageError(f"--subtype {settings.subtype!r}: letters, digits, dot, dash and underscore only; correct it")

@@ -1,4 +1,5 @@
-"""What users may call a collection: a uuid, a portable data hash, ``name@version``, or a path below ``home/``.
+"""What users may call a collection: a uuid, a portable data hash, or a path of names below home, with or without
+``home/`` before it, whose collection may be a kept version (``name@version``).
 
 Threading: plain functions over a catalog. Failure: NoSuchRecord that says what was looked for, ArgumentError if the
 text can be none of these.
@@ -13,7 +14,7 @@ from arvfuse.errors import ArgumentError, NoSuchRecord
 from arvfuse.model.collections import PDH, CollectionRecord, ProjectRecord, Version
 from arvfuse.ports import Catalog
 
-HOME: Final = "home"
+_HOME: Final = "home"
 _UUID: Final = re.compile(r"[0-9a-z]{5}-4zz18-[0-9a-z]{15}")
 _PDH: Final = re.compile(r"[0-9a-f]{32}\+\d+")
 _VERSION: Final = re.compile(r"(.+)@(\d+)")
@@ -34,39 +35,35 @@ class Found(NamedTuple):
 
 def resolve(catalog: Catalog, text: str) -> Found:
     """The collection of *text*, which may go on with ``/path`` below it."""
-    head, _, rest = text.partition("/")
-    if not head:
+    names = text.strip("/").split("/")
+    if not names[0]:
         raise ArgumentError(f"{text!r}: not a collection; give a uuid, a hash, name@version or home/NAME")
-    if _UUID.fullmatch(head):
-        return Found(catalog.get(head), True, rest)
-    if _PDH.fullmatch(head):
-        found = catalog.find_by_pdh(PDH(head))
+    if _UUID.fullmatch(names[0]):
+        return Found(catalog.get(names[0]), True, "/".join(names[1:]))
+    if _PDH.fullmatch(names[0]):
+        found = catalog.find_by_pdh(PDH(names[0]))
         if found is None:
-            raise NoSuchRecord(f"{head}: no collection has that content; see `arvfuse collections`")
-        return Found(found, False, rest)
-    if head == HOME:
-        return _below(catalog, catalog.home(), rest, text)
-    version = _VERSION.fullmatch(head)
-    if version:
-        named = _versioned(catalog, version.group(1), Version(int(version.group(2))))
-        return Found(named, False, rest)
-    raise NoSuchRecord(f"{text}: no such collection; give a uuid, a hash, name@version or home/NAME")
+            raise NoSuchRecord(f"{names[0]}: no collection has that content; see `arvfuse collections`")
+        return Found(found, False, "/".join(names[1:]))
+    owner = catalog.home().uuid
+    start = 1 if names[0] == _HOME and len(names) > 1 else 0
+    for index in range(start, len(names)):
+        record, is_current = _named(catalog, owner, names[index])
+        if isinstance(record, CollectionRecord):
+            return Found(record, is_current, "/".join(names[index + 1 :]))
+        if record is None:
+            raise NoSuchRecord(f"{text}: no such collection; see `arvfuse collections`")
+        owner = record.uuid
+    raise NoSuchRecord(f"{text}: a project, not a collection; see `arvfuse collections`")
 
 
-def _versioned(catalog: Catalog, name: str, version: Version) -> CollectionRecord:
-    if _UUID.fullmatch(name):
-        return catalog.get(name, version=version)
-    record = catalog.find(catalog.home().uuid, name)
+def _named(catalog: Catalog, owner: str, name: str) -> tuple[CollectionRecord | ProjectRecord | None, bool]:
+    """The record, and whether it is a current one."""
+    record = catalog.find(owner, name)
+    version = _VERSION.fullmatch(name)
+    if record is not None or version is None:
+        return record, True
+    record = catalog.find(owner, version.group(1))
     if not isinstance(record, CollectionRecord):
-        raise NoSuchRecord(f"{name}: no such collection in home; see `arvfuse collections`")
-    return catalog.get(record.uuid, version=version)
-
-
-def _below(catalog: Catalog, project: ProjectRecord, path: str, text: str) -> Found:
-    name, _, rest = path.partition("/")
-    record = catalog.find(project.uuid, name) if name else None
-    if record is None:
-        raise NoSuchRecord(f"{text}: no such collection; see `arvfuse collections`")
-    if isinstance(record, ProjectRecord):
-        return _below(catalog, record, rest, text)
-    return Found(record, True, rest)
+        return None, True
+    return catalog.get(record.uuid, version=Version(int(version.group(2)))), False

@@ -24,7 +24,7 @@ from arvfuse.sdk.putpool import PutPool
 log = logging.getLogger(__name__)
 
 _LOOK_S: Final = 0.1  # at the lock of another process, which tells nobody when it ends
-STOP_AFTER: Final = 3  # recoveries that died over one log: whatever is in it, it must not end every backend
+_STOP_AFTER: Final = 3  # recoveries that died over one log: whatever is in it, it must not end every backend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ def recover_mount(parts: Parts, dead: MountDirectory) -> Recovered:
     """Recover a mount that was taken over; its directory goes if nothing is left."""
     if mountdirs.has_changes(dead.path):
         tries = _count_try(dead.path)
-        if tries > STOP_AFTER:
+        if tries > _STOP_AFTER:
             why = f"its recovery ended {tries - 1} processes; `arvfuse recover --again` tries once more"
             return Recovered(mount=dead.mount, left=(why,))
         result = recover_log(parts, dead.path, dead.mount)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final, TextIO
 
-SCHEMA: Final = 1
+_SCHEMA: Final = 1
 
 
 def complain(text: str) -> None:
@@ -20,7 +20,7 @@ def complain(text: str) -> None:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """One object with the schema's number."""
-    print(json.dumps({"schema": SCHEMA, **value}, ensure_ascii=True))
+    print(json.dumps({"schema": _SCHEMA, **value}, ensure_ascii=True))
 
 
 def print_bytes(line: bytes) -> None:

@@ -29,7 +29,7 @@ from arvfuse.supervisor.engine import EngineProcess, Mounting
 
 log = logging.getLogger(__name__)
 
-BUG: Final = 70  # EX_SOFTWARE
+_BUG: Final = 70  # EX_SOFTWARE
 _STANDARD: Final = (0, 1, 2)
 
 
@@ -120,7 +120,7 @@ def fork(body: Callable[[], int], name: str, keep: Collection[int]) -> Child:
     process = os.fork()
     if process:
         return Child(process)
-    code = BUG
+    code = _BUG
     try:
         _become(name, {*_STANDARD, *keep})
         code = body()

@@ -20,7 +20,7 @@ from arvfuse.backend.mountdirs import CONTROL, is_alive
 from arvfuse.errors import ArvfuseError, Busy, NoSuchEntry, NotPermitted
 from arvfuse.model.collections import MountId
 
-SCHEMA: Final = 1
+_SCHEMA: Final = 1
 _MAX_LINE_BYTES: Final = 1 << 20
 
 
@@ -150,7 +150,7 @@ class Connection:
 
     def answer(self, answer: Mapping[str, Any]) -> None:
         """Send one answer; a client that is gone or does not read is not waited for."""
-        data = json.dumps({"schema": SCHEMA, **answer}).encode() + b"\n"
+        data = json.dumps({"schema": _SCHEMA, **answer}).encode() + b"\n"
         try:
             self._socket.settimeout(1.0)
             self._socket.sendall(data)

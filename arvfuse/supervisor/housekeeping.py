@@ -30,10 +30,10 @@ from arvfuse.sdk.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-BUSY_TICK_S: Final = 0.05  # how long a sealed block may wait to be told
-IDLE_TICK_S: Final = 0.25
-FIRST_RETRY_S: Final = 1.0
-LAST_RETRY_S: Final = 60.0
+_BUSY_TICK_S: Final = 0.05  # how long a sealed block may wait to be told
+_IDLE_TICK_S: Final = 0.25
+_FIRST_RETRY_S: Final = 1.0
+_LAST_RETRY_S: Final = 60.0
 
 
 class Backend(Protocol):
@@ -97,7 +97,7 @@ class Housekeeper:
         self._asked: Final[deque[_Asked]] = deque()
         self._in_flight = False
         self._may_start_at = 0.0
-        self._retry_s = FIRST_RETRY_S
+        self._retry_s = _FIRST_RETRY_S
         self._retry_at = 0.0
         self._stale: Final[dict[int, LiveTree]] = {}  # changed elsewhere, not taken in yet
         self._refreshing: LiveTree | None = None
@@ -151,7 +151,7 @@ class Housekeeper:
             self._refresh_one()
         if self._shown is not None:
             self._shown.expire()
-        return BUSY_TICK_S if self._in_flight or self._workspace.dirty() else IDLE_TICK_S
+        return _BUSY_TICK_S if self._in_flight or self._workspace.dirty() else _IDLE_TICK_S
 
     def _run(self) -> None:
         wait_s = 0.0
@@ -254,7 +254,7 @@ class Housekeeper:
             return
         ended = self._clock.monotonic()
         self._may_start_at = ended + (ended - started)
-        self._retry_s, self._retry_at = FIRST_RETRY_S, 0.0
+        self._retry_s, self._retry_at = _FIRST_RETRY_S, 0.0
         asked.done.set_result(outcomes)
 
     def _failed(self, started: float, why: str) -> None:
@@ -262,7 +262,7 @@ class Housekeeper:
         ended = self._clock.monotonic()
         self._may_start_at = ended + (ended - started)
         self._retry_at = ended + self._retry_s
-        self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
+        self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
 
     # events
 

@@ -44,11 +44,11 @@ from arvfuse.supervisor.supervise import Supervisor
 
 log = logging.getLogger(__name__)
 
-RELEASE_S: Final = 10.0
-DEVICE: Final = Path("/dev/fuse")
-LOG_NAME: Final = "log.txt"
-LOG_FORMAT: Final = "%(asctime)s %(name)s[%(process)d] %(levelname)s: %(message)s"
-TIME_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
+_RELEASE_S: Final = 10.0
+_DEVICE: Final = Path("/dev/fuse")
+_LOG_NAME: Final = "log.txt"
+_LOG_FORMAT: Final = "%(asctime)s %(name)s[%(process)d] %(levelname)s: %(message)s"
+_TIME_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
 
 
 def launch(
@@ -100,7 +100,7 @@ def release_dead(mountpoint: Path, environment: Mapping[str, str], store: Path) 
         return None
     dead = control.find_dead(entry.mount, environment, store)
     if dead is not None:
-        unmounting.unmount(entry.mountpoint, lazy=True, timeout_s=RELEASE_S)
+        unmounting.unmount(entry.mountpoint, lazy=True, timeout_s=_RELEASE_S)
     return dead
 
 
@@ -126,7 +126,7 @@ def check_mountpoint(mountpoint: Path) -> Path:
     return real
 
 
-def check_fuse(device: Path = DEVICE) -> None:
+def check_fuse(device: Path = _DEVICE) -> None:
     """What the kernel and the libraries must offer: NotSupported, NotPermitted, with what to do."""
     try:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
@@ -258,7 +258,7 @@ def _make_directory(settings: Settings) -> tuple[MountDirectory, str | None]:
 def _start_log(settings: Settings, directory: Path, *, background: bool) -> None:
     level = logging.DEBUG if settings.debug else logging.ERROR if settings.quiet else logging.WARNING
     if background or settings.logfile is not None:
-        path = settings.logfile if settings.logfile is not None else directory / LOG_NAME
+        path = settings.logfile if settings.logfile is not None else directory / _LOG_NAME
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
@@ -273,7 +273,7 @@ def _start_log(settings: Settings, directory: Path, *, background: bool) -> None
         os.dup2(null, 0)
         os.dup2(null, 1)
         os.close(null)
-    logging.basicConfig(level=level, format=LOG_FORMAT, datefmt=TIME_FORMAT, stream=sys.stderr, force=True)
+    logging.basicConfig(level=level, format=_LOG_FORMAT, datefmt=_TIME_FORMAT, stream=sys.stderr, force=True)
 
 
 def _remove(settings: Settings, directory: MountDirectory) -> None:

@@ -25,7 +25,7 @@ from arvfuse.model.collections import MountId
 from arvfuse.supervisor import control
 from arvfuse.supervisor.mountinfo import real_path
 
-READY_S: Final = 60.0
+_READY_S: Final = 60.0
 _GRACE_S: Final = 30.0
 _STDERR_BYTES: Final = 4096
 
@@ -148,7 +148,7 @@ class Mount:
         return [*command, "--", str(place)]
 
     def _await_ready(self, process: subprocess.Popen[bytes], reader: int, errors: Any) -> MountId:
-        ready, _, _ = select.select([reader], [], [], READY_S)
+        ready, _, _ = select.select([reader], [], [], _READY_S)
         line = b""
         if ready:
             while not line.endswith(b"\n") and (received := os.read(reader, 65536)):

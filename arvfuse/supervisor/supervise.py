@@ -36,16 +36,16 @@ from arvfuse.supervisor.states import Event, State, advance
 
 log = logging.getLogger(__name__)
 
-CODE_FAILED: Final = 1
-CODE_BUSY: Final = 4
-CODE_NOT_COMMITTED: Final = 7
-RECOVERY_WAIT_S: Final = 12.0  # the backend waits at most 10 s for a draining mount; see server.DRAINING_WAIT_S
-RESTART_DELAYS_S: Final = (0.0, 0.1, 0.5, 2.0, 5.0, 10.0)
-QUIET_AGAIN_S: Final = 60.0  # a backend that lived so long is restarted at once
-RESCUES: Final = 3
-END_WAIT_S: Final = 10.0
-KILL_WAIT_S: Final = 0.5
-STATUS_WAIT_S: Final = 2.0
+_CODE_FAILED: Final = 1
+_CODE_BUSY: Final = 4
+_CODE_NOT_COMMITTED: Final = 7
+_RECOVERY_WAIT_S: Final = 12.0  # the backend waits at most 10 s for a draining mount; see server.DRAINING_WAIT_S
+_RESTART_DELAYS_S: Final = (0.0, 0.1, 0.5, 2.0, 5.0, 10.0)
+_QUIET_AGAIN_S: Final = 60.0  # a backend that lived so long is restarted at once
+_RESCUES: Final = 3
+_END_WAIT_S: Final = 10.0
+_KILL_WAIT_S: Final = 0.5
+_STATUS_WAIT_S: Final = 2.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2)
 
 
@@ -139,7 +139,7 @@ class Supervisor:
         self._engine_child = children.spawn_engine(self._mounting, self._settings, theirs, {self._directory.lock})
         theirs.close()
         self._start_backend()
-        self._after(RECOVERY_WAIT_S, self._serve)
+        self._after(_RECOVERY_WAIT_S, self._serve)
 
     def _start_backend(self) -> None:
         directory = children.messages_directory(self._mounting)
@@ -185,7 +185,7 @@ class Supervisor:
                 self._move(Event.UNMOUNTED)
         elif told == "ended":
             self._left, self._troubles = message["left"], message["troubles"]
-            self._code = CODE_NOT_COMMITTED if self._left else CODE_FAILED if self._troubles else 0
+            self._code = _CODE_NOT_COMMITTED if self._left else _CODE_FAILED if self._troubles else 0
             self._move(Event.ENDED)
         elif told == "committed":
             self._committed(message)
@@ -198,7 +198,7 @@ class Supervisor:
         self._engine = None
         log.error("the engine of %s died", self._mounting.mountpoint)
         if self._state is State.STARTING:
-            self._code = CODE_FAILED
+            self._code = _CODE_FAILED
             self._tell_ready({"error": encode_error(ArvfuseError("the engine ended before it mounted; see its log"))})
         self._move(Event.ENGINE_DIED)
         if self._state is State.RESCUING:
@@ -230,7 +230,7 @@ class Supervisor:
         elif told == "finished":
             result = message["result"]
             self._left, self._troubles = result["left"], result["quarantined"]
-            self._code = CODE_NOT_COMMITTED if self._left else CODE_FAILED
+            self._code = _CODE_NOT_COMMITTED if self._left else _CODE_FAILED
             if self._state is State.RESCUING:
                 self._move(Event.ENDED)
         elif told == "status":
@@ -241,19 +241,19 @@ class Supervisor:
         self._backend.close()
         self._backend = None
         now = self._clock.monotonic()
-        if now - self._backend_born > QUIET_AGAIN_S:
+        if now - self._backend_born > _QUIET_AGAIN_S:
             self._backend_deaths = 0
-        delay = RESTART_DELAYS_S[min(self._backend_deaths, len(RESTART_DELAYS_S) - 1)]
+        delay = _RESTART_DELAYS_S[min(self._backend_deaths, len(_RESTART_DELAYS_S) - 1)]
         self._backend_deaths += 1
         log.error("a backend died; the next one starts in %g s and goes on from the log", delay)
         if self._state is State.RESCUING:
             self._rescues += 1
-            if self._rescues >= RESCUES:
+            if self._rescues >= _RESCUES:
                 self._left = ["the log could not be committed: the backend died over it"]
-                self._code = CODE_NOT_COMMITTED
+                self._code = _CODE_NOT_COMMITTED
                 self._move(Event.GIVE_UP)
                 return
-        if self._state is State.STARTING and self._backend_deaths >= RESCUES:
+        if self._state is State.STARTING and self._backend_deaths >= _RESCUES:
             self._fail(encode_error(StoreUnavailable("the backend does not start; see its log")))
             return
         if delay >= 1.0 and self._engine is not None:
@@ -274,7 +274,7 @@ class Supervisor:
         elif self._state is State.DETACHING and lazy:
             self._run_helper(lazy=True)
         elif self._state is State.STARTING:
-            self._code = CODE_FAILED
+            self._code = _CODE_FAILED
             self._tell_ready({"error": encode_error(ArvfuseError("was told to end before it was mounted"))})
             self._move(Event.GIVE_UP)
 
@@ -314,8 +314,8 @@ class Supervisor:
             used_by = self._holders()
             if self._desk.has(For.END) or self._interrupts:
                 log.warning("%s: in use by %s", self._mounting.mountpoint, ", ".join(used_by) or "somebody")
-            self._desk.answer(For.END, {"code": CODE_BUSY, "busy": used_by, "left": left, "troubles": troubles})
-        self._desk.answer(For.COMMIT, {"code": CODE_NOT_COMMITTED if left else 0, "left": left, "troubles": troubles})
+            self._desk.answer(For.END, {"code": _CODE_BUSY, "busy": used_by, "left": left, "troubles": troubles})
+        self._desk.answer(For.COMMIT, {"code": _CODE_NOT_COMMITTED if left else 0, "left": left, "troubles": troubles})
 
     def _holders(self) -> list[str]:
         entry = mounted_as(self._mounting.mount)
@@ -326,14 +326,14 @@ class Supervisor:
             return
         if self._state is State.DRAINING and self._engine is not None:
             self._send(self._engine, {"do": "abandon"})  # it says what is left, and we end with 7
-            self._after(END_WAIT_S, self._give_up)
+            self._after(_END_WAIT_S, self._give_up)
             return
         if self._state is State.RESCUING:
             self._left = ["the log of the dead engine"]
             self._give_up()
             return
         left = [f"in use by {used_by}" for used_by in self._holders()]
-        self._desk.answer_one(client, {"code": CODE_NOT_COMMITTED, "left": left, "troubles": [], "goes_on": True})
+        self._desk.answer_one(client, {"code": _CODE_NOT_COMMITTED, "left": left, "troubles": [], "goes_on": True})
 
     def _give_up(self) -> None:
         """Stop waiting; the log is kept."""
@@ -341,7 +341,7 @@ class Supervisor:
             return
         if self._state in (State.SERVING, State.DETACHING):
             self._run_helper(lazy=True)
-        self._code = CODE_NOT_COMMITTED
+        self._code = _CODE_NOT_COMMITTED
         self._left = self._left or ["not known: the mount was ended before it had said"]
         self._move(Event.GIVE_UP)
 
@@ -353,7 +353,7 @@ class Supervisor:
             marker.unlink(missing_ok=True)
 
     def _fail(self, error: Message) -> None:
-        self._code = CODE_FAILED
+        self._code = _CODE_FAILED
         self._tell_ready({"error": error})
         self._move(Event.GIVE_UP)
 
@@ -403,12 +403,12 @@ class Supervisor:
             for channel in (self._backend, self._engine):
                 if channel is not None:
                     self._send(channel, {"do": "status"})
-            self._after(STATUS_WAIT_S, lambda: self._answer_status({}))
+            self._after(_STATUS_WAIT_S, lambda: self._answer_status({}))
         elif op == "dump":
             self._dump()
             client.answer({"code": 0})
         else:
-            client.answer({"code": CODE_FAILED, "error": f"no request {op!r}"})
+            client.answer({"code": _CODE_FAILED, "error": f"no request {op!r}"})
 
     def _answer_status(self, engine: Message) -> None:
         status = {
@@ -431,7 +431,7 @@ class Supervisor:
         """End the processes, remove what is not needed any more, tell who waits."""
         if self._backend is not None:
             self._send(self._backend, {"do": "end"})
-        if self._engine_child is not None and self._code == CODE_NOT_COMMITTED:
+        if self._engine_child is not None and self._code == _CODE_NOT_COMMITTED:
             self._engine_child.send_signal(signal.SIGKILL)  # it may wait for a user of a mount that is detached lazily
         for child in (self._engine_child, self._backend_child):
             if child is not None:
@@ -440,7 +440,7 @@ class Supervisor:
             if channel is not None:
                 channel.close()
         if self._helper is not None:
-            self._helper.wait(END_WAIT_S)
+            self._helper.wait(_END_WAIT_S)
         if self._registry is not None:
             self._registry.unlink(missing_ok=True)
         answer = {"code": self._code, "left": self._left, "troubles": self._troubles}
@@ -454,7 +454,7 @@ class Supervisor:
     @property
     def is_clean(self) -> bool:
         """True after run() if nothing is left that a recovery would need."""
-        return self._state is State.OVER and self._code != CODE_NOT_COMMITTED
+        return self._state is State.OVER and self._code != _CODE_NOT_COMMITTED
 
     def _processes(self) -> dict[str, int]:
         known = {"engine": self._engine_child, "backend": self._backend_child}
@@ -462,7 +462,7 @@ class Supervisor:
 
     def _await_end(self, child: Child) -> None:
         # What is not committed by now stays in the log: nothing is lost by not waiting for those who could not.
-        patience_s = KILL_WAIT_S if self._code == CODE_NOT_COMMITTED else END_WAIT_S
+        patience_s = _KILL_WAIT_S if self._code == _CODE_NOT_COMMITTED else _END_WAIT_S
         deadline = self._clock.monotonic() + patience_s
         while not child.has_ended():
             left = deadline - self._clock.monotonic()
