@@ -224,6 +224,7 @@ class LiveTree(ContentTree):
 
     def _remove_locked(self, parent: DirNode, name: bytes, node: Node) -> tuple[int, list[BufferBlock]]:
         self.check_writable()
+        self.check_attached(parent)
         now = self.shared.clock.time_ns()
         self.bind(parent)
         gone = self._orphan_locked(node)
@@ -246,7 +247,9 @@ class LiveTree(ContentTree):
                 gone.extend(each.buffers.values())
                 each.buffers.clear()
         for each in node.loaded() if isinstance(node, DirNode) else ():
-            if isinstance(each, FileNode) and each.handles:
+            if isinstance(each, DirNode):
+                each.stamp = -1
+            elif each.handles:
                 each.parent = None
         return gone
 

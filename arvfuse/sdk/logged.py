@@ -94,12 +94,16 @@ class LoggedTree(Tree):
         self._base_file = -1
 
     def bind(self, node: Node) -> None:
-        """Make sure that the log says which entry the node's number means, since the last commit point."""
+        """Make sure that the log says which entry the node's number means, since the last commit point.
+
+        StaleNode in a directory that was removed: the log has no name for it any more."""
         chain: list[Node] = []
         at: Node | None = node
         while at is not None and at.stamp != self.stamp:
             chain.append(at)
             at = at.parent
+        if at is None and chain and isinstance(chain[-1], DirNode) and chain[-1] is not self.root:
+            raise StaleNode(show(node.name))
         for each in reversed(chain):
             if each.parent is not None:
                 self.log(records.Adopt(each.no, each.parent.no, each.name), counts=False)
@@ -110,8 +114,11 @@ class LoggedTree(Tree):
             raise ReadOnly()
 
     def check_attached(self, directory: DirNode) -> None:
-        """StaleNode for a directory that was removed."""
-        if directory.parent is None and directory is not self.root:
+        """StaleNode for a directory that was removed, or stood in one that was."""
+        at = directory
+        while at.parent is not None:
+            at = at.parent
+        if at is not self.root:
             raise StaleNode(show(directory.name))
 
     @contextmanager

@@ -38,6 +38,8 @@ def take_effects(tree: LiveTree, outcome: Outcome) -> list[NameChange]:
                 parent, name, old = apply_effect(tree, to_json(effect), now)
                 if kept is not None:
                     kept.parent = None
+                for each in old.loaded() if isinstance(old, DirNode) else ():
+                    each.stamp = -1
                 logged.append(to_json(effect))
                 if not parent_is_new:
                     changes.append(NameChange(parent, name, old))

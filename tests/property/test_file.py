@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from arvfuse.sdk import content
 from arvfuse.sdk.collection import Collection
 from arvfuse.stores.memory import MemoryStore
-from tests.support.profiles import searching
 from tests.support.hosts import make_catalog, make_host
+from tests.support.profiles import searching
 
 OFFSETS = st.one_of(st.integers(0, 60), st.sampled_from([(1 << 20) - 1, 1 << 20, (1 << 20) + 7]))
 DATA = st.one_of(

@@ -16,8 +16,8 @@ from arvfuse.sdk.host import Host
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode
 from arvfuse.stores.memory import MemoryStore
-from tests.support.profiles import searching
 from tests.support.hosts import dump, make_catalog, make_committer, make_host
+from tests.support.profiles import searching
 
 NAMES = st.sampled_from([b"a", b"b", b"c", b"\xff:x"])
 NODES = st.integers(0, 40)  # index into the nodes that ever were, modulo their number

@@ -1,4 +1,4 @@
-"""Hosts, workspaces and committers for tests: no threads, everything on a fake clock and in memory but log and spool."""
+"""Hosts and committers for tests: no threads, a fake clock, everything in memory but log and spool."""
 
 from __future__ import annotations
 
