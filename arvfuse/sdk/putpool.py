@@ -7,7 +7,6 @@ of their own first, so dead bytes are never stored. Hashing reads into one reuse
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
@@ -15,10 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-import xxhash
-
 from arvfuse.errors import Damaged, StoreUnavailable
-from arvfuse.model.checks import PIECE_BYTES
+from arvfuse.model.checks import BlockHasher
 from arvfuse.ports import BlockStore
 
 PUT_THREADS: Final = 2
@@ -58,38 +55,6 @@ class Stored(NamedTuple):
     ranges: tuple[tuple[int, int], ...]
 
 
-class Hasher:
-    """md5 of a block and the xxh3 of each of its 64 KiB pieces, fed in any portions."""
-
-    def __init__(self) -> None:
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._piece = xxhash.xxh3_64()
-        self._left = PIECE_BYTES
-        self._checks: list[bytes] = []
-        self.size = 0
-
-    def update(self, view: memoryview) -> None:
-        self._md5.update(view)
-        self.size += len(view)
-        while len(view) >= self._left:
-            self._piece.update(view[: self._left])
-            self._checks.append(self._piece.digest())
-            self._piece.reset()
-            view = view[self._left :]
-            self._left = PIECE_BYTES
-        if len(view):
-            self._piece.update(view)
-            self._left -= len(view)
-
-    def digest(self) -> str:
-        return self._md5.hexdigest()
-
-    def checks(self) -> bytes:
-        """8 bytes per piece, the last one possibly of less than 64 KiB."""
-        tail = [self._piece.digest()] if self._left != PIECE_BYTES else []
-        return b"".join(self._checks + tail)
-
-
 def put_ranges(store: BlockStore, path: Path, ranges: Sequence[tuple[int, int]]) -> Stored:
     """Store the live *ranges* (offset, length) of the file at *path* as one block. Store errors; Damaged."""
     live = tuple(ranges)
@@ -99,7 +64,7 @@ def put_ranges(store: BlockStore, path: Path, ranges: Sequence[tuple[int, int]])
         raise StoreUnavailable(f"spool file {path}: {exc.strerror}") from exc
     try:
         if len(live) == 1 and live[0] == (0, os.fstat(fd).st_size):
-            hasher = Hasher()
+            hasher = BlockHasher()
             for view in _read(fd, live):
                 hasher.update(view)
             if stat.S_IMODE(os.fstat(fd).st_mode) & 0o222:
@@ -114,7 +79,7 @@ def put_parts(store: BlockStore, temporary: Path, parts: Iterable[memoryview | b
     """Store the concatenation of *parts* as one block, by way of the file *temporary*, which is gone afterwards."""
     temporary.parent.mkdir(parents=True, exist_ok=True)
     temporary.unlink(missing_ok=True)
-    hasher = Hasher()
+    hasher = BlockHasher()
     try:
         with open(temporary, "xb", buffering=0) as file:
             for part in parts:

@@ -5,13 +5,12 @@ Stateless: any thread may call with a descriptor of its own or a shared one (onl
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from arvfuse.model.checks import PIECE_BYTES, piece_checks
+from arvfuse.model.checks import PIECE_BYTES, BlockHasher
 
 # A whole number of pieces; small enough to stay in the L2 cache between md5 and xxh3.
 CHUNK_BYTES: Final = 16 * PIECE_BYTES
@@ -28,18 +27,11 @@ class Hashed:
 
 def hash_file(fd: int) -> Hashed:
     """Hash everything in *fd*, from its start. Memory: one chunk."""
-    md5 = hashlib.md5(usedforsecurity=False)
-    checks = bytearray()
-    buffer = bytearray(CHUNK_BYTES)
-    size = 0
-    while True:
-        got = read_into(fd, memoryview(buffer), size)
-        if not got:
-            return Hashed(md5.hexdigest(), size, bytes(checks))
-        chunk = memoryview(buffer)[:got]
-        md5.update(chunk)
-        checks += piece_checks(chunk)
-        size += got
+    hasher = BlockHasher()
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    while got := read_into(fd, buffer, hasher.size):
+        hasher.update(buffer[:got])
+    return Hashed(hasher.digest(), hasher.size, hasher.checks())
 
 
 def read_into(fd: int, view: memoryview, offset: int) -> int:
