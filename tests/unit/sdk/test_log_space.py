@@ -1,0 +1,99 @@
+"""The log on a full disk: the reserve first, then nothing more is taken, and what was promised stays readable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from arvfuse.sdk.log import RESERVE_BYTES, LogWriter
+from tests.support.smalldisk import run_on_small_disk
+
+DISK = 1 << 20
+PRELUDE = f"""
+import json, os, sys
+from pathlib import Path
+from arvfuse.clock import SystemClock
+from arvfuse.errors import LogFailed, NoSpace
+from arvfuse.model import records
+from arvfuse.sdk.log import LogReader, {LogWriter.__name__}
+
+top = Path(sys.argv[1])
+INLINE = records.CODES[records.WriteInline]
+
+def writer(**options):
+    return LogWriter(top, boot_id=bytes(16), clock=SystemClock(), **options)
+
+def write(log, data):
+    seq, address = log.append(1, INLINE, records.encode_inline(5, 0), data)
+    log.flush(seq)
+    return address
+
+def fill(leave):
+    room = os.statvfs(top).f_bavail * os.statvfs(top).f_frsize - leave
+    (top / "ballast").write_bytes(bytes(room))
+
+def failure(attempt):
+    try:
+        attempt()
+    except (LogFailed, NoSpace) as exc:
+        return type(exc).__name__
+    return None
+
+def lengths():
+    return [record.body.length for record in LogReader(top).read()]
+"""
+
+
+def run(script: str, tmp_path: Path) -> dict[str, object]:
+    found = run_on_small_disk(PRELUDE + script, tmp_path, size=DISK)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_full_disk_is_what_the_reserve_is_for(tmp_path: Path) -> None:
+    script = """
+log = writer(reserve_bytes=256 << 10)
+first = write(log, b"a" * 100_000)
+fill(leave=20_000)
+before = (top / "log" / "reserve").stat().st_size
+second = write(log, b"b" * 100_000)
+print(json.dumps({
+    "before": before, "left": (top / "log" / "reserve").exists(), "lengths": lengths(),
+    "read": bytes(log.read(first, 100_000) + log.read(second, 100_000)) == b"a" * 100_000 + b"b" * 100_000,
+}))
+"""
+    found = run(script, tmp_path)
+    assert found == {"before": 256 << 10, "left": False, "lengths": [100_000, 100_000], "read": True}
+
+
+def test_the_reserve_is_for_a_new_file_too(tmp_path: Path) -> None:
+    script = """
+log = writer(reserve_bytes=256 << 10, file_bytes=4096)
+write(log, b"a" * 4000)
+fill(leave=0)
+write(log, b"b" * 4000)
+print(json.dumps({"files": log.numbers(), "lengths": lengths(), "left": (top / "log" / "reserve").exists()}))
+"""
+    assert run(script, tmp_path) == {"files": [1, 2], "lengths": [4000, 4000], "left": False}
+
+
+def test_without_a_reserve_nothing_more_is_taken(tmp_path: Path) -> None:
+    script = """
+log = writer()
+address = write(log, b"a" * 1000)
+fill(leave=20_000)
+failures = [failure(lambda: write(log, b"b" * 100_000)) for _ in range(2)]
+(top / "ballast").unlink()
+failures += [failure(lambda: write(log, b"c")), failure(log.sync), failure(lambda: log.flush(1)), failure(log.close)]
+log = writer()
+print(json.dumps({"failures": failures, "lengths": lengths()}))
+"""
+    found = run(script, tmp_path)
+    assert found["failures"] == ["LogFailed", "LogFailed", "LogFailed", "LogFailed", None, None]
+    assert found["lengths"] == [1000]  # nothing of the record that did not fit
+
+
+def test_a_reserve_that_has_no_room_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    script = f"""
+print(json.dumps({{"failure": failure(lambda: writer(reserve_bytes={RESERVE_BYTES})), "left": os.listdir(top / "log")}}))
+"""
+    assert run(script, tmp_path) == {"failure": "NoSpace", "left": []}
