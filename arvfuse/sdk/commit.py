@@ -10,6 +10,7 @@ Threading: ``feed`` and ``commit`` belong to one thread at a time (the owner ser
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from collections import deque
@@ -18,7 +19,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from arvfuse.errors import ArvfuseError, CommitConflict, Damaged, NoSuchRecord
+from arvfuse.errors import ArvfuseError, CommitConflict, Damaged, NoSpace, NoSuchRecord, StoreUnavailable
 from arvfuse.model import records
 from arvfuse.model.collections import PDH, Applied, CollectionRecord, MountId, Save
 from arvfuse.model.locators import ZERO_BLOCKS
@@ -74,6 +75,7 @@ class Committer:
         self._due: deque[Record] = deque()  # read, not applied
         self._sealed: dict[int, records.Seal] = {}
         self._puts: dict[int, Future[Stored]] = {}
+        self._unsure: dict[str, int] = {}  # uuid -> seq of a save whose answer was lost
         self._log_fds: dict[int, int] = {}
         (directory / "spool").mkdir(parents=True, exist_ok=True)
         (directory / "moved").mkdir(parents=True, exist_ok=True)
@@ -99,7 +101,16 @@ class Committer:
     def apply_ahead(self) -> None:
         """Use idle time: apply what is due before the next commit point."""
         while self._due and not isinstance(self._due[0].body, records.Boundary):
-            self.replica.apply(self._due.popleft())
+            self._apply_next()
+
+    def _apply_due(self, seq: int) -> None:
+        while self._due and self._due[0].seq <= seq:
+            self._apply_next()
+
+    def _apply_next(self) -> None:
+        """Apply a record; it stays due if it cannot be applied (the base text is out of reach)."""
+        self.replica.apply(self._due[0])
+        self._due.popleft()
 
     # committing
 
@@ -109,9 +120,11 @@ class Committer:
         """Commit *trees* as of record *seq*, a commit point of theirs. One outcome per tree. See `Saving`.
 
         Trees of kind "record" are always saved: a checkpoint would hide from a recovery what they have to merge."""
-        self.feed(seq)
-        while self._due and self._due[0].seq <= seq:
-            self.replica.apply(self._due.popleft())
+        try:
+            self.feed(seq)
+            self._apply_due(seq)
+        except (ArvfuseError, OSError) as exc:
+            return _failed([(no, None) for no in trees], seq, exc)
         chosen = [self.replica.trees[no] for no in trees if no in self.replica.trees]
         return self._commit(chosen, seq, Saving(save, merge, keep_previous))
 
@@ -129,8 +142,7 @@ class Committer:
     def recover(self) -> list[Outcome]:
         """Commit everything that a dead log holds: one outcome per tree with changes that no save covers."""
         self.feed(1 << 62)
-        while self._due:
-            self.replica.apply(self._due.popleft())
+        self._apply_due(1 << 62)
         outcomes: list[Outcome] = []
         done: set[int] = set()
         for tree in list(self.replica.trees.values()):
@@ -150,15 +162,13 @@ class Committer:
             entries = self._packer().pack(trees)
             texts = {tree.no: self._render(tree) for tree in trees}
             self._store.barrier()
-        except ArvfuseError as exc:
-            return [Outcome(tree=tree.no, seq=seq, uuid=tree.uuid, error=str(exc), cause=exc) for tree in trees]
-        moved = self._write_moved(trees, seq, entries)
+            moved = self._write_moved(trees, seq, entries)
+        except (ArvfuseError, OSError) as exc:
+            return _failed([(tree.no, tree.uuid) for tree in trees], seq, exc)
         try:
             outcomes = self._save(trees, seq, texts, moved, saving)
-        except ArvfuseError as exc:
-            return [
-                Outcome(tree=tree.no, seq=seq, uuid=tree.uuid, moved=moved, error=str(exc), cause=exc) for tree in trees
-            ]
+        except (ArvfuseError, OSError) as exc:
+            return _failed([(tree.no, tree.uuid) for tree in trees], seq, exc, moved)
         for tree, outcome in zip(trees, outcomes, strict=True):
             self._committed(tree, seq, texts[tree.no], outcome, saved=saving.save or saving.merge)
         self._forget_logs()
@@ -210,9 +220,27 @@ class Committer:
         if not saves:
             return {}
         assert self._catalog is not None
-        if len(saves) == 1:
-            return {saves[0].uuid: self._catalog.save(saves[0])}
-        return {record.uuid: record for record in self._catalog.save_many(saves)}
+        try:
+            made = [self._catalog.save(saves[0])] if len(saves) == 1 else self._catalog.save_many(saves)
+        except CommitConflict:
+            raise
+        except ArvfuseError:
+            self._unsure.update((save.uuid, save.applied.seq) for save in saves if save.applied is not None)
+            raise
+        for save in saves:
+            self._unsure.pop(save.uuid, None)
+        return {record.uuid: record for record in made}
+
+    def _learn_saved(self, tree: ReplicaTree, uuid: str) -> None:
+        """Find out whether a save whose answer was lost was made: then it is what we build on, not somebody else's."""
+        seq = self._unsure.get(uuid)
+        if seq is None:
+            return
+        assert self._catalog is not None
+        applied = self._catalog.applied(self._mount).get(uuid)
+        if applied is not None and applied.seq == seq:
+            tree.merge_base = str(applied.ours_pdh)
+        del self._unsure[uuid]
 
     def _prepare(
         self, tree: ReplicaTree, seq: int, text: bytes, moved: str | None, saving: Saving
@@ -231,6 +259,7 @@ class Committer:
             current = self._catalog.get(tree.uuid)
         except NoSuchRecord:
             return self._quarantine(tree, seq, text, moved), None
+        self._learn_saved(tree, tree.uuid)
         final = text
         effects: tuple[Any, ...] = ()
         if current.pdh != tree.merge_base and current.pdh != ours:
@@ -370,6 +399,20 @@ class Committer:
         if self._catalog is None:
             raise Damaged(f"no catalog to read manifest {pdh} from")
         return Manifest(self._catalog.manifest(pdh))
+
+
+def _failed(
+    trees: Sequence[tuple[int, str | None]], seq: int, error: ArvfuseError | OSError, moved: str | None = None
+) -> list[Outcome]:
+    """Outcomes of (tree, uuid) that say what went wrong, in words of ours."""
+    cause: ArvfuseError
+    if isinstance(error, ArvfuseError):
+        cause = error
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        cause = NoSpace(str(error.filename or ""), f"no room to commit ({error.strerror})")
+    else:
+        cause = StoreUnavailable(str(error))
+    return [Outcome(tree=no, seq=seq, uuid=uuid, moved=moved, error=str(cause), cause=cause) for no, uuid in trees]
 
 
 def _with_record(outcome: Outcome, record: CollectionRecord | None) -> Outcome:
