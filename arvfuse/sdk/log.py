@@ -160,9 +160,9 @@ class LogWriter:
         return data
 
     def sync(self) -> None:
-        """Every record flushed so far survives a power cut when this returns."""
+        """Every record appended so far survives a power cut when this returns. LogFailed if one never will."""
         with self._write_lock:
-            if self._queue:
+            if self._flushed < self._seq:
                 self._write_queued_locked()
             fds = [self._fds[number] for number in self._unsynced if number in self._fds]
             self._unsynced.clear()
@@ -225,28 +225,35 @@ class LogWriter:
         self._flushed = last
 
     def _write_file_locked(self, number: int, parts: list[bytes | memoryview]) -> None:
-        fd = self._fds.get(number)
         try:
-            if fd is None:
-                path = log_path(self._directory, number)
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND, 0o600)
-                with self._queue_lock:
-                    self._fds[number] = fd
-                os.write(fd, records.file_header(number, self._boot_id))
-            self._unsynced.add(number)
-            good = os.fstat(fd).st_size
             try:
-                write_all(fd, parts)
+                self._append_locked(number, parts)
             except OSError as exc:
-                os.ftruncate(fd, good)
-                if exc.errno != errno.ENOSPC or not self._free_reserve():
+                if exc.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._free_reserve():
                     raise
-                write_all(fd, parts)
+                self._append_locked(number, parts)
         except OSError as exc:
             failure = LogFailed(f"the log of the mount cannot be written: {exc.strerror}; free space, then remount")
             with self._queue_lock:
                 self._failure = failure
             raise failure from exc
+
+    def _append_locked(self, number: int, parts: list[bytes | memoryview]) -> None:
+        """All of *parts* at the end of the file, which may have to be made; nothing of them if that is an OSError."""
+        fd = self._fds.get(number)
+        if fd is None:
+            path = log_path(self._directory, number)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND, 0o600)
+            with self._queue_lock:
+                self._fds[number] = fd
+        self._unsynced.add(number)
+        good = os.fstat(fd).st_size
+        header: list[bytes | memoryview] = [] if good else [records.file_header(number, self._boot_id)]
+        try:
+            write_all(fd, header + parts)
+        except OSError:
+            os.ftruncate(fd, good)
+            raise
 
     def _preallocate(self, size: int) -> None:
         fd = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
