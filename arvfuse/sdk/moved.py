@@ -24,7 +24,7 @@ Entry = tuple[int, int, int, str, int]  # space, start, length, locator, offset 
 
 
 def write_moved(path: Path, entries: Iterable[Entry]) -> None:
-    """Make the file, safe from a power cut. An old one of the same name is replaced."""
+    """Make the file; whoever reads it finds it whole. An old one of the same name is replaced."""
     numbers: dict[str, int] = {}
     rows = [
         (space, start, length, numbers.setdefault(locator, len(numbers)), offset)
@@ -61,10 +61,12 @@ class Moved:
             raise Damaged("table of moved ranges: not one, or cut off")
         self._locators: Final[list[str]] = []
         for _ in range(texts):
-            (length,) = struct.unpack_from("<H", data, position)
+            length = int.from_bytes(data[position : position + 2], "little")
             position += 2
-            self._locators.append(data[position : position + length].decode())
+            self._locators.append(data[position : position + length].decode("ascii", "replace"))
             position += length
+        if position != len(data):
+            raise Damaged("table of moved ranges: its locators are cut off")
 
     @classmethod
     def read(cls, path: Path) -> Moved:

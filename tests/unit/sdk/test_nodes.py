@@ -1,83 +1,53 @@
-"""Nodes: what is loaded when, and where a node stands."""
+"""Nodes of a tree."""
 
 from __future__ import annotations
 
-from itertools import count
+import itertools
 
-import pytest
-
-from arvfuse.errors import NoSuchEntry
 from arvfuse.model.manifests import Manifest
-from arvfuse.model.ranges import SegmentMap
+from arvfuse.model.ranges import HOLE, SegmentMap
 from arvfuse.sdk.nodes import DirNode, FileNode, Path
 from arvfuse.sdk.tree import Tree
 
-BLOCK = "781e5e245d69b566979b86e28d23f2c7+10"
-TEXT = f". {BLOCK} 0:4:a 4:6:b\n./d {BLOCK} 0:0:empty 2:3:c\n./d/e {BLOCK} 0:10:x\n".encode()
+A = "781e5e245d69b566979b86e28d23f2c7+10"
+TEXT = f". {A} 0:10:b 0:3:a 5:2:a\n./d {A} 1:1:x\n./d/e d41d8cd98f00b204e9800998ecf8427e+0 0:0:\\056\n".encode()
 
 
-@pytest.fixture
-def tree() -> Tree:
-    numbers = count(1)
-    return Tree(Manifest(TEXT), number=lambda: next(numbers), mtime_ns=7)
-
-
-def test_a_directory_is_read_when_somebody_looks_into_it(tree: Tree) -> None:
-    numbers = count(100)
-    assert (tree.root.entries, repr(tree.root)) == (None, "<DirNode 1 b'' unread>")
-    entries = tree.root.load(lambda: next(numbers))
+def test_a_directory_is_read_when_somebody_looks() -> None:
+    tree = Tree(Manifest(TEXT), number=itertools.count(1).__next__, mtime_ns=5)
+    root = tree.root
+    assert (root.no, root.entries, repr(root)) == (1, None, "<DirNode 1 b'' unread>")
+    entries = root.load(tree.new_number)
     assert list(entries) == [b"d", b"a", b"b"]
-    assert tree.root.load(lambda: 0) is entries
-    below = entries[b"d"]
+    assert [(node.no, node.name, node.parent, node.mtime_ns, node.tree) for node in entries.values()] == [
+        (2, b"d", root, 5, tree), (3, b"a", root, 5, tree), (4, b"b", root, 5, tree),
+    ]  # fmt: skip
+    assert root.load(tree.new_number) is entries
+    assert [node.no for node in root.loaded()] == [1, 4, 3, 2]
+    inner = entries[b"d"]
+    assert isinstance(inner, DirNode)
+    below = inner.load(tree.new_number)[b"e"]
     assert isinstance(below, DirNode)
-    assert (below.entries, below.parent, below.name, below.mtime_ns) == (None, tree.root, b"d", 7)
-    assert {node.no for node in entries.values()} == {100, 101, 102}
-    assert repr(tree.root) == "<DirNode 1 b'' 3 entries>"
+    path: Path = (b"d", b"e")
+    assert (below.path, root.path, below.is_dir, below.load(tree.new_number)) == (path, (), True, {})
+    assert not (root.files_changed or root.below_changed)
 
 
-def test_a_directory_whose_text_is_not_there_is_an_error(tree: Tree) -> None:
-    lost = DirNode(9, tree, (Manifest(TEXT), (b"nowhere",)))
-    with pytest.raises(NoSuchEntry):
-        lost.load(lambda: 0)
-    assert lost.entries is None
-
-
-def test_a_node_knows_its_path(tree: Tree) -> None:
-    below = tree.find((b"d", b"e"))
-    assert isinstance(below, DirNode)
-    where: Path = below.path
-    assert (where, tree.root.path) == ((b"d", b"e"), ())
-
-
-def test_loaded_gives_what_is_in_memory(tree: Tree) -> None:
-    assert list(tree.root.loaded()) == [tree.root]
-    tree.find((b"d", b"e"))
-    assert {node.name for node in tree.root.loaded()} == {b"", b"a", b"b", b"d", b"c", b"empty", b"e"}
-
-
-def test_a_new_directory_is_changed_and_an_unread_one_is_not(tree: Tree) -> None:
-    new = DirNode(9, tree)
-    assert (new.files_changed, new.below_changed, new.entries) == (True, True, {})
-    assert (tree.root.files_changed, tree.root.below_changed) == (False, False)
-
-
-def test_a_clean_file_has_no_segment_map(tree: Tree) -> None:
-    file = tree.find((b"b",))
+def test_a_clean_file_has_no_map() -> None:
+    tree = Tree(Manifest(TEXT), number=itertools.count(1).__next__)
+    file = tree.table(tree.root)[b"a"]
     assert isinstance(file, FileNode)
-    assert (file.size, file.base_size, file.parts()) == (6, 6, [(6, BLOCK, 4)])
+    assert (file.size, file.pristine, file.is_dir, file.base_size) == (5, True, False, 5)
+    assert file.parts() == [(3, A, 0), (2, A, 5)]
     assert file.pristine
-    assert file.segments == SegmentMap([(6, BLOCK, 4)])
-    assert not file.pristine
-    assert (file.size, file.parts(), file.spec) == (6, [(6, BLOCK, 4)], None)
+    assert file.segments == SegmentMap([(3, A, 0), (2, A, 5)])
+    assert (file.pristine, file.size, file.parts()) == (False, 5, [(3, A, 0), (2, A, 5)])
+    file.segments = SegmentMap([(7, HOLE, 0)])
+    assert (file.size, repr(file)) == (7, "<FileNode 3 b'a' size=7>")
 
 
-def test_the_segments_of_a_file_can_be_replaced(tree: Tree) -> None:
-    file = tree.find((b"b",))
-    assert isinstance(file, FileNode)
-    file.segments = SegmentMap([(3, BLOCK, 0)])
-    assert (file.size, file.base_size, file.pristine, repr(file)) == (3, 6, False, f"<FileNode {file.no} b'b' size=3>")
-
-
-def test_a_new_file_is_empty(tree: Tree) -> None:
-    file = FileNode(9, tree)
-    assert (file.size, file.parts(), list(file.segments), file.mode) == (0, [], [], -1)
+def test_a_new_node_is_empty_and_changed() -> None:
+    tree = Tree(None, number=itertools.count(1).__next__)
+    file, directory = FileNode(5, tree, mode=0o600), DirNode(6, tree)
+    assert (file.size, file.parts(), file.mode, file.parent, file.copied_seq) == (0, [], 0o600, None, 0)
+    assert (directory.entries, directory.files_changed, directory.below_changed) == ({}, True, True)
