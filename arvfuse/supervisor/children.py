@@ -14,18 +14,21 @@ import gc
 import logging
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
 from arvfuse.backend.messages import Channel, encode_error
-from arvfuse.backend.mountdirs import MESSAGES
 from arvfuse.backend.parts import open_blocks, open_parts
 from arvfuse.backend.server import Backend, Serving
 from arvfuse.clock import SystemClock
+from arvfuse.drivers import unmounting
 from arvfuse.errors import ArvfuseError
 from arvfuse.settings import Settings
 from arvfuse.supervisor.engine import EngineProcess, Mounting
+from arvfuse.supervisor.holders import holders
+from arvfuse.supervisor.mountinfo import mounted_as
 
 log = logging.getLogger(__name__)
 
@@ -62,56 +65,86 @@ class Child:
             os.kill(self.process, number)
 
 
-def spawn_engine(mounting: Mounting, settings: Settings, supervisor: Channel, keep: Collection[int]) -> Child:
-    """Fork the engine. *supervisor*: its end of the conversation, *keep*: other descriptors."""
+class Processes:
+    """Starts the processes of one mount. *keep*: descriptors that all of them share (the lock)."""
 
-    def body() -> int:
-        clock = SystemClock()
-        try:
-            store = open_blocks(
-                settings.store,
-                clock=clock,
-                create=settings.read_write,
-                read_only=not settings.read_write,
-                unsafe_filesystem=settings.unsafe_filesystem,
+    def __init__(self, mounting: Mounting, settings: Settings, keep: Collection[int]) -> None:
+        self._mounting: Final = mounting
+        self._settings: Final = settings
+        self._keep: Final = frozenset(keep)
+
+    def start_engine(self, supervisor: Channel) -> Child:
+        """Fork the engine. *supervisor*: its end of the conversation."""
+
+        def body() -> int:
+            clock = SystemClock()
+            try:
+                store = open_blocks(
+                    self._settings.store,
+                    clock=clock,
+                    create=self._settings.read_write,
+                    read_only=not self._settings.read_write,
+                    unsafe_filesystem=self._settings.unsafe_filesystem,
+                )
+                engine = EngineProcess(self._mounting, self._settings, store, clock, supervisor)
+            except (ArvfuseError, OSError) as error:
+                supervisor.send({"told": "failed", "error": encode_error(error)})
+                return 1
+            try:
+                return engine.run()
+            finally:
+                store.close()
+
+        return fork(body, "engine", {supervisor.fileno(), *self._keep})
+
+    def start_backend(self, supervisor: Channel, engine: Channel) -> Child:
+        """Fork a backend. *engine*: its end of the socket to the engine."""
+
+        def body() -> int:
+            os.nice(BACKEND_NICENESS)
+            try:
+                parts = open_parts(
+                    self._settings.store,
+                    clock=SystemClock(),
+                    create=self._settings.read_write,
+                    read_only=not self._settings.read_write,
+                    unsafe_filesystem=self._settings.unsafe_filesystem,
+                )
+            except (ArvfuseError, OSError) as error:
+                supervisor.send({"told": "failed", "error": encode_error(error)})
+                return 1
+            serving = Serving(
+                mount=self._mounting.mount,
+                directory=self._mounting.directory,
+                read_write=self._settings.read_write,
             )
-            engine = EngineProcess(mounting, settings, store, clock, supervisor)
-        except (ArvfuseError, OSError) as error:
-            supervisor.send({"told": "failed", "error": encode_error(error)})
-            return 1
-        try:
-            return engine.run()
-        finally:
-            store.close()
+            try:
+                return Backend(parts, serving, engine, supervisor).run()
+            finally:
+                parts.close()
 
-    return fork(body, "engine", {supervisor.fileno(), *keep})
+        return fork(body, "backend", {supervisor.fileno(), engine.fileno(), *self._keep})
 
+    def start_unmount(self, *, lazy: bool) -> subprocess.Popen[str]:
+        """Execute the helper that unmounts; what it says is on its standard error."""
+        return subprocess.Popen(
+            unmounting.command(self._mounting.mountpoint, lazy=lazy),
+            cwd="/",
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
-def spawn_backend(
-    mounting: Mounting, settings: Settings, supervisor: Channel, engine: Channel, keep: Collection[int]
-) -> Child:
-    """Fork a backend. *engine*: its end of the socket to the engine."""
+    def is_mounted(self) -> bool:
+        """True if the kernel has the mount in our table."""
+        return mounted_as(self._mounting.mount) is not None
 
-    def body() -> int:
-        os.nice(BACKEND_NICENESS)
-        try:
-            parts = open_parts(
-                settings.store,
-                clock=SystemClock(),
-                create=settings.read_write,
-                read_only=not settings.read_write,
-                unsafe_filesystem=settings.unsafe_filesystem,
-            )
-        except (ArvfuseError, OSError) as error:
-            supervisor.send({"told": "failed", "error": encode_error(error)})
-            return 1
-        serving = Serving(mount=mounting.mount, directory=mounting.directory, read_write=settings.read_write)
-        try:
-            return Backend(parts, serving, engine, supervisor).run()
-        finally:
-            parts.close()
-
-    return fork(body, "backend", {supervisor.fileno(), engine.fileno(), *keep})
+    def holders(self) -> list[str]:
+        """Who uses the mount, for a message."""
+        entry = mounted_as(self._mounting.mount)
+        return [str(holder) for holder in holders(entry.mountpoint, device=entry.device)] if entry else []
 
 
 def fork(body: Callable[[], int], name: str, keep: Collection[int]) -> Child:
@@ -129,11 +162,6 @@ def fork(body: Callable[[], int], name: str, keep: Collection[int]) -> Child:
     finally:
         logging.shutdown()
         os._exit(code)  # never back into the supervisor's stack
-
-
-def messages_directory(mounting: Mounting) -> Path:
-    """Where messages too long for a socket go."""
-    return mounting.directory / MESSAGES
 
 
 def _become(name: str, keep: Collection[int]) -> None:

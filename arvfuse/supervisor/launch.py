@@ -38,6 +38,7 @@ from arvfuse.errors import (
 from arvfuse.settings import Settings
 from arvfuse.stores.filesystems import refuse_unsafe
 from arvfuse.supervisor import control
+from arvfuse.supervisor.children import Processes
 from arvfuse.supervisor.engine import Mounting
 from arvfuse.supervisor.mountinfo import mounted_at, real_path
 from arvfuse.supervisor.supervise import Supervisor
@@ -225,10 +226,17 @@ def _supervise(
             os.chdir("/")
             mounting = Mounting(mount=directory.mount, directory=directory.path, mountpoint=mountpoint, root=root)
             registry = control.register(directory.path, directory.mount, environment)
-            supervisor = Supervisor(mounting, directory, settings, SystemClock(), tell_once, registry)
-            code = supervisor.run()
-            if supervisor.is_clean:
-                _remove(settings, directory)
+            processes = Processes(mounting, settings, {directory.lock})
+            supervisor = Supervisor(mounting, settings, SystemClock(), processes, tell_once)
+            try:
+                code = supervisor.run()
+            finally:
+                registry.unlink(missing_ok=True)
+            try:
+                if supervisor.is_clean:
+                    _remove(settings, directory)
+            finally:
+                supervisor.report()
         finally:
             directory.unlock()
             if temporary is not None:

@@ -16,22 +16,17 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 from arvfuse.backend.messages import Channel, Message, encode_error
-from arvfuse.backend.mountdirs import DRAINING, MountDirectory
-from arvfuse.drivers import unmounting
+from arvfuse.backend.mountdirs import DRAINING, MESSAGES
 from arvfuse.errors import ArvfuseError, StoreUnavailable
 from arvfuse.ports import Clock
 from arvfuse.settings import Settings
-from arvfuse.supervisor import children
-from arvfuse.supervisor.children import Child
+from arvfuse.supervisor.children import Child, Processes
 from arvfuse.supervisor.control import Connection
 from arvfuse.supervisor.desk import Desk, For
 from arvfuse.supervisor.engine import Mounting
-from arvfuse.supervisor.holders import holders
-from arvfuse.supervisor.mountinfo import mounted_as
 from arvfuse.supervisor.states import Event, State, advance
 
 log = logging.getLogger(__name__)
@@ -50,21 +45,20 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD,
 
 
 class Supervisor:
-    """run() returns the exit code of the mount."""
+    """run() returns the exit code of the mount; report() tells it to who waits."""
 
     def __init__(
-        self, mounting: Mounting, directory: MountDirectory, settings: Settings, clock: Clock,
-        tell_ready: Callable[[Message], None], registry: Path | None,
+        self, mounting: Mounting, settings: Settings, clock: Clock, processes: Processes,
+        tell_ready: Callable[[Message], None],
     ) -> None:  # fmt: skip
         self._mounting: Final = mounting
-        self._directory: Final = directory
+        self._processes: Final = processes
+        self._messages: Final = mounting.directory / MESSAGES
         self._settings: Final = settings
         self._clock: Final = clock
         self._tell_ready: Final = tell_ready
-        self._registry: Final = registry
         self._state = State.STARTING
         self._code = 0
-        self._why: ArvfuseError | None = None
         self._left: list[str] = []
         self._troubles: list[str] = []
         self._timers: list[tuple[float, Callable[[], None]]] = []
@@ -134,20 +128,16 @@ class Supervisor:
         for number in _SIGNALS:
             signal.signal(number, _do_nothing)
         signal.set_wakeup_fd(self._signal_sender.fileno(), warn_on_full_buffer=False)
-        directory = children.messages_directory(self._mounting)
-        self._engine, theirs = Channel.pair(directory)
-        self._engine_child = children.spawn_engine(self._mounting, self._settings, theirs, {self._directory.lock})
+        self._engine, theirs = Channel.pair(self._messages)
+        self._engine_child = self._processes.start_engine(theirs)
         theirs.close()
         self._start_backend()
         self._after(_RECOVERY_WAIT_S, self._serve)
 
     def _start_backend(self) -> None:
-        directory = children.messages_directory(self._mounting)
-        ours, theirs = Channel.pair(directory)
-        engine_end, backend_end = Channel.pair(directory)
-        self._backend_child = children.spawn_backend(
-            self._mounting, self._settings, theirs, backend_end, {self._directory.lock}
-        )
+        ours, theirs = Channel.pair(self._messages)
+        engine_end, backend_end = Channel.pair(self._messages)
+        self._backend_child = self._processes.start_backend(theirs, backend_end)
         theirs.close()
         backend_end.close()
         self._backend = ours
@@ -279,15 +269,7 @@ class Supervisor:
             self._move(Event.GIVE_UP)
 
     def _run_helper(self, *, lazy: bool) -> None:
-        self._helper = subprocess.Popen(
-            unmounting.command(self._mounting.mountpoint, lazy=lazy),
-            cwd="/",
-            env={**os.environ, "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._helper = self._processes.start_unmount(lazy=lazy)
 
     def _helper_ended(self) -> None:
         helper = self._helper
@@ -299,7 +281,7 @@ class Supervisor:
         helper.stderr.close()
         if helper.returncode == 0 or self._state is not State.DETACHING:
             return
-        if mounted_as(self._mounting.mount) is None:
+        if not self._processes.is_mounted():
             return  # somebody was faster: the engine says so
         log.warning("%s: %s", self._mounting.mountpoint, said)
         self._move(Event.BUSY)
@@ -311,15 +293,11 @@ class Supervisor:
         """The engine committed what was pending: after a busy unmount, or for a `wait`."""
         left, troubles = message["left"], message["troubles"]
         if self._state is State.SERVING:
-            used_by = self._holders()
+            used_by = self._processes.holders()
             if self._desk.has(For.END) or self._interrupts:
                 log.warning("%s: in use by %s", self._mounting.mountpoint, ", ".join(used_by) or "somebody")
             self._desk.answer(For.END, {"code": _CODE_BUSY, "busy": used_by, "left": left, "troubles": troubles})
         self._desk.answer(For.COMMIT, {"code": _CODE_NOT_COMMITTED if left else 0, "left": left, "troubles": troubles})
-
-    def _holders(self) -> list[str]:
-        entry = mounted_as(self._mounting.mount)
-        return [str(holder) for holder in holders(entry.mountpoint, device=entry.device)] if entry else []
 
     def _past_deadline(self, client: Connection) -> None:
         if not self._desk.waits(client, For.END):
@@ -332,7 +310,7 @@ class Supervisor:
             self._left = ["the log of the dead engine"]
             self._give_up()
             return
-        left = [f"in use by {used_by}" for used_by in self._holders()]
+        left = [f"in use by {used_by}" for used_by in self._processes.holders()]
         self._desk.answer_one(client, {"code": _CODE_NOT_COMMITTED, "left": left, "troubles": [], "goes_on": True})
 
     def _give_up(self) -> None:
@@ -403,7 +381,7 @@ class Supervisor:
             for channel in (self._backend, self._engine):
                 if channel is not None:
                     self._send(channel, {"do": "status"})
-            self._after(_STATUS_WAIT_S, lambda: self._answer_status({}))
+            self._after(_STATUS_WAIT_S, lambda: self._answer_status_late(client))
         elif op == "dump":
             self._dump()
             client.answer({"code": 0})
@@ -411,24 +389,30 @@ class Supervisor:
             client.answer({"code": _CODE_FAILED, "error": f"no request {op!r}"})
 
     def _answer_status(self, engine: Message) -> None:
-        status = {
+        self._desk.answer(For.STATUS, self._status(engine))
+
+    def _answer_status_late(self, client: Connection) -> None:
+        if self._desk.waits(client, For.STATUS):
+            self._desk.answer_one(client, self._status({}))  # the engine is too busy to say
+
+    def _status(self, engine: Message) -> Message:
+        return {
             "code": 0,
             "state": self._state.name.lower(),
             "mount": self._mounting.mount,
             "mountpoint": str(self._mounting.mountpoint),
             "store": str(self._settings.store),
             "read_write": self._settings.read_write,
-            "processes": self._processes(),
+            "processes": self._process_ids(),
             "engine": engine,
             "backend": self._backend_status,
             "recovery": self._recovered,
         }
-        self._desk.answer(For.STATUS, status)
 
     # the end
 
     def _end(self) -> int:
-        """End the processes, remove what is not needed any more, tell who waits."""
+        """End the processes."""
         if self._backend is not None:
             self._send(self._backend, {"do": "end"})
         if self._engine_child is not None and self._code == _CODE_NOT_COMMITTED:
@@ -440,23 +424,27 @@ class Supervisor:
             if channel is not None:
                 channel.close()
         if self._helper is not None:
-            self._helper.wait(_END_WAIT_S)
-        if self._registry is not None:
-            self._registry.unlink(missing_ok=True)
+            self._helper.communicate(timeout=_END_WAIT_S)
+        for line in (*self._left, *self._troubles):
+            log.warning("%s", line)
+        return self._code
+
+    def report(self) -> None:
+        """After run(), and when everything else is done too: tell who waits for the end how it was."""
         answer = {"code": self._code, "left": self._left, "troubles": self._troubles}
         self._desk.answer(For.END, answer)
         self._desk.answer(For.COMMIT, answer)
         self._desk.close()
-        for line in (*self._left, *self._troubles):
-            log.warning("%s", line)
-        return self._code
+        signal.set_wakeup_fd(-1)
+        self._signal_fd.close()
+        self._signal_sender.close()
 
     @property
     def is_clean(self) -> bool:
         """True after run() if nothing is left that a recovery would need."""
         return self._state is State.OVER and self._code != _CODE_NOT_COMMITTED
 
-    def _processes(self) -> dict[str, int]:
+    def _process_ids(self) -> dict[str, int]:
         known = {"engine": self._engine_child, "backend": self._backend_child}
         return {"supervisor": os.getpid()} | {name: child.process for name, child in known.items() if child is not None}
 

@@ -1,0 +1,358 @@
+"""The housekeeper: when it commits, what it does with outcomes and events. Stepped: no thread, a clock of the test."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future
+
+import pytest
+
+from arvfuse.backend.lookups import Lookups
+from arvfuse.backend.messages import encode_change, encode_error
+from arvfuse.catalogs.memory import MemoryCatalog
+from arvfuse.errors import ArvfuseError, NotCommitted, StoreUnavailable
+from arvfuse.model.collections import Change, MountId, Save, Version
+from arvfuse.model.manifests import Manifest
+from arvfuse.model.normalizing import pdh
+from arvfuse.sdk.commit import Committer
+from arvfuse.sdk.workspace import Workspace
+from arvfuse.stores.faulty import Faulty
+from arvfuse.stores.memory import MemoryStore
+from arvfuse.supervisor.housekeeping import Backend, Housekeeper, Shown, Timing
+from tests.support.clock import FakeClock
+from tests.support.engines import InlinePool
+
+PATIENCE_S = 20
+
+
+class FakeBackend:
+    """Commits at once, or when told (hold), or fails (down)."""
+
+    def __init__(self, committer, lookups):
+        self.committer = committer
+        self.lookups = lookups
+        self.events = deque()
+        self.commits = []
+        self.told = 0
+        self.hold = self.down = False
+        self.held = []
+
+    def request(self, op, **args):
+        future = Future()
+        if op == "commit":
+            self.commits.append(args)
+        if self.hold:
+            self.held.append((op, args, future))
+        else:
+            self.answer(op, args, future)
+        return future
+
+    def answer(self, op, args, future):
+        if self.down:
+            future.set_exception(StoreUnavailable("away"))
+        elif op == "commit":
+            outcomes = self.committer.commit(args["trees"], args["seq"], keep_previous=args["keep_previous"])
+            future.set_result({"outcomes": [outcome.to_json() for outcome in outcomes]})
+        else:
+            try:
+                future.set_result(self.lookups.answer(op, args))
+            except ArvfuseError as error:
+                future.set_exception(error)
+
+    def release(self):
+        held, self.held = self.held, []
+        for entry in held:
+            self.answer(*entry)
+
+    def tell(self, seq):
+        self.told = max(self.told, seq)
+
+    def next_event(self, timeout_s):
+        return self.events.popleft() if self.events else None
+
+    def wake_events(self):
+        pass
+
+
+class FakeShown:
+    """Remembers what it was told."""
+
+    def __init__(self):
+        self.names = []
+        self.records = []
+
+    def name_changed(self, directory, name):
+        self.names.append(name)
+
+    def record_changed(self, change):
+        self.records.append(change.uuid)
+
+    def expire(self):
+        return True
+
+
+class House:
+    """A mount's parts with a housekeeper that only steps."""
+
+    def __init__(self, place, *, spool_bytes=1 << 30, read_write=True, store=None):
+        self.clock = FakeClock()
+        self.catalog = MemoryCatalog(clock=self.clock)
+        store = store or MemoryStore()
+        mount = MountId("house")
+        self.workspace = Workspace(place, mount=mount, store=store, clock=self.clock, spool_bytes=spool_bytes)
+        committer = Committer(
+            directory=place, mount=mount, store=store, catalog=self.catalog, clock=self.clock, pool=InlinePool()
+        )
+        self.backend: FakeBackend = FakeBackend(committer, Lookups(self.catalog, place))
+        link: Backend = self.backend
+        self.keeper = Housekeeper(
+            self.workspace, link, self.clock, timing=Timing(quiet_s=1, deadline_s=30), read_write=read_write
+        )
+        self.committer = committer
+
+    def new(self, name="one"):
+        record = self.catalog.create(name=name)
+        return self.workspace.open_tree(record, Manifest(b""))
+
+    def write(self, tree, name=b"file", content=b"foo"):
+        tree.write(tree.create(tree.root, name), 0, content)
+
+    def step(self, seconds=0.0):
+        self.clock.advance(seconds)
+        self.keeper.step(0)
+        return len(self.backend.commits)
+
+    def close(self):
+        self.committer.close()
+        self.workspace.close()
+
+    def version(self, tree):
+        return self.catalog.get(tree.uuid).version
+
+
+@pytest.fixture
+def house(tmp_path):
+    house = House(tmp_path)
+    yield house
+    house.close()
+
+
+def test_a_collection_is_committed_when_it_was_quiet_for_a_second(house):
+    tree = house.new()
+    house.write(tree)
+    assert house.step() == 0
+    house.step(0.9)
+    house.write(tree, b"more")
+    assert house.step(0.9) == 0
+    assert house.step(0.2) == 1
+    house.step()
+    assert not tree.dirty
+    assert house.version(tree) == 2
+    assert house.backend.told == house.workspace.log.flushed_seq
+
+
+def test_a_collection_that_is_never_quiet_is_committed_at_the_deadline(house):
+    tree = house.new()
+    for number in range(59):
+        house.write(tree, b"file%d" % number)
+        assert house.step(0.5) == 0
+    house.write(tree, b"last")
+    assert house.step(0.6) == 1
+
+
+def test_only_what_is_quiet_is_committed(house):
+    quiet, busy = house.new("quiet"), house.new("busy")
+    house.write(quiet)
+    house.step(0.9)
+    house.write(busy)
+    assert house.step(0.2) == 1
+    assert house.backend.commits[0]["trees"] == [quiet.no]
+
+
+def test_an_unasked_commit_waits_as_long_as_the_last_one_took(house):
+    tree = house.new()
+    house.write(tree)
+    house.backend.hold = True
+    assert house.step(1.1) == 1
+    house.clock.advance(10)  # the commit takes 10 s
+    house.write(tree, b"more")
+    house.backend.hold = False
+    house.backend.release()
+    house.step()
+    assert house.step(5) == 1
+    assert house.step(6) == 2
+
+
+def test_one_commit_runs_at_a_time_and_asked_ones_do_not_wait_for_quiet(house):
+    one, two = house.new("one"), house.new("two")
+    house.write(one)
+    house.write(two)
+    house.backend.hold = True
+    first, second = house.keeper.commit([one]), house.keeper.commit([two], keep_previous=True)
+    assert house.step() == 1
+    assert house.step() == 1
+    house.backend.release()
+    assert house.step() == 2
+    house.backend.release()
+    house.step()
+    assert first.result(0)[0].uuid == one.uuid
+    assert second.result(0)[0].uuid == two.uuid
+    assert [commit["keep_previous"] for commit in house.backend.commits] == [False, True]
+
+
+def test_asking_for_what_is_clean_commits_nothing(house):
+    tree = house.new()
+    done = house.keeper.commit([tree])
+    assert house.step() == 0
+    assert done.result(0) == []
+
+
+def test_a_failure_is_told_to_who_asked_and_tried_again_later_and_later(house):
+    tree = house.new()
+    house.write(tree)
+    house.backend.down = True
+    done = house.keeper.commit([tree])
+    assert house.step() == 1
+    house.step()
+    assert isinstance(done.exception(0), StoreUnavailable)
+    assert tree.dirty
+    assert house.step(0.5) == 1
+    assert house.step(0.6) == 2
+    house.step()
+    assert house.step(1.5) == 2
+    house.backend.down = False
+    assert house.step(0.6) == 3
+    house.step()
+    assert not tree.dirty
+
+
+def test_a_tree_that_could_not_be_committed_fails_the_request(tmp_path):
+    house = House(tmp_path, store=Faulty(MemoryStore(), script="barrier: FAIL"))
+    tree = house.new()
+    house.write(tree)
+    done = house.keeper.commit([tree])
+    house.step()
+    house.step()
+    with pytest.raises(NotCommitted, match=tree.uuid):
+        done.result(0)
+    house.step(1.1)
+    house.step()
+    assert not tree.dirty
+    house.close()
+
+
+def test_a_spool_that_is_half_full_is_committed_at_once(tmp_path):
+    house = House(tmp_path, spool_bytes=1 << 20)
+    tree = house.new()
+    house.write(tree, content=b"x" * (600 << 10))
+    assert house.step() == 1
+    house.close()
+
+
+def test_content_of_a_record_that_is_gone_is_a_trouble_of_the_unmount(house):
+    tree = house.new()
+    house.write(tree)
+    house.catalog.trash(tree.uuid)
+    house.step(2)
+    house.step()
+    assert [tree.uuid in trouble for trouble in house.keeper.troubles] == [True]
+
+
+def change(record, writer="other"):
+    return Change(
+        uuid=record.uuid,
+        kind="collection",
+        event="update",
+        version=record.version,
+        pdh=record.pdh,
+        owner=record.owner,
+        old_owner=record.owner,
+        writer=writer,
+    )
+
+
+def changed_elsewhere(house, tree, text=b". acbd18db4cc2f85cedef654fccc4a4d8+3 0:3:theirs\n", *, echo=False):
+    record = house.catalog.get(tree.uuid)
+    saved = house.catalog.save(Save(uuid=tree.uuid, expect=record.version, pdh=pdh(text), manifest=text))
+    house.backend.events.append({"event": "changed", "changes": [encode_change(change(saved)) | {"echo": echo}]})
+    return saved
+
+
+def show(house):
+    """Let the housekeeper tell a FakeShown, without its thread."""
+    shown = FakeShown()
+    told: Shown = shown
+    house.keeper._shown = told
+    return shown
+
+
+def test_a_clean_tree_takes_what_changed_elsewhere(house):
+    shown, tree = show(house), house.new()
+    saved = changed_elsewhere(house, tree)
+    house.step()
+    house.step()
+    assert [name for name, _ in tree.entries(tree.root)] == [b"theirs"]
+    assert (tree.version, tree.pdh) == (saved.version, saved.pdh)
+    assert shown.names == [b"theirs"]
+    assert shown.records == [tree.uuid]
+
+
+def test_an_echo_of_our_own_costs_nothing(house):
+    shown, tree = show(house), house.new()
+    changed_elsewhere(house, tree, echo=True)
+    house.step()
+    assert shown.records == []
+    assert tree.entries(tree.root) == []
+
+
+def test_what_changed_on_both_sides_is_merged_by_the_commit(house):
+    shown, tree = show(house), house.new()
+    house.write(tree, b"ours")
+    changed_elsewhere(house, tree)
+    assert house.step() == 0
+    assert house.step(1.1) == 1
+    house.step()
+    house.step(2)
+    house.step(2)
+    assert [name for name, _ in tree.entries(tree.root)] == [b"ours", b"theirs"]
+    assert shown.names == [b"theirs"]
+    assert b":ours" in house.catalog.manifest(house.catalog.get(tree.uuid).pdh)
+    assert not tree.dirty
+
+
+@pytest.mark.parametrize(
+    ("event", "state"),
+    [({"event": "stored"}, "COMMITTED"), ({"event": "failed", "error": encode_error(StoreUnavailable("x"))}, "ERROR")],
+)
+def test_blocks_that_are_stored_or_failed_are_passed_on(house, event, state):
+    tree = house.new()
+    house.write(tree, content=b"x" * (2 << 20))
+    house.backend.hold = True
+    house.keeper.commit([tree])
+    house.step()
+    (block,) = house.workspace.shared.blocks.all()
+    assert block.state.name == "PENDING"
+    house.backend.events.append({**event, "block": block.no})
+    house.step()
+    assert block.state.name == state
+
+
+def test_a_read_only_mount_never_commits_unasked(tmp_path):
+    house = House(tmp_path, read_write=False)
+    tree = house.new()
+    house.write(tree)
+    assert house.step(1000) == 0
+    house.close()
+
+
+def test_the_thread_ends_when_it_is_closed_and_fails_what_comes_later(house):
+    tree = house.new()
+    house.write(tree)
+    house.keeper.start(FakeShown())
+    assert house.keeper.commit([tree]).result(PATIENCE_S)[0].uuid == tree.uuid
+    house.keeper.close()
+    house.keeper.close()
+    with pytest.raises(StoreUnavailable):
+        house.keeper.commit([tree]).result(PATIENCE_S)
+    assert "failure=None" in repr(house.keeper)
+    assert Version(2) == house.version(tree)
