@@ -94,6 +94,7 @@ print(json.dumps({"failures": failures, "lengths": lengths()}))
 
 def test_a_reserve_that_has_no_room_is_said_before_anything_is_written(tmp_path: Path) -> None:
     script = f"""
-print(json.dumps({{"failure": failure(lambda: writer(reserve_bytes={RESERVE_BYTES})), "left": os.listdir(top / "log")}}))
+reserve = failure(lambda: writer(reserve_bytes={RESERVE_BYTES}))
+print(json.dumps({{"failure": reserve, "left": os.listdir(top / "log")}}))
 """
     assert run(script, tmp_path) == {"failure": "NoSpace", "left": []}

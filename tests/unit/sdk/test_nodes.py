@@ -30,7 +30,7 @@ def test_a_directory_is_read_when_somebody_looks() -> None:
     assert isinstance(below, DirNode)
     path: Path = (b"d", b"e")
     assert (below.path, root.path, below.is_dir, below.load(tree.new_number)) == (path, (), True, {})
-    assert not (root.files_changed or root.below_changed)
+    assert (root.files_changed, root.below_changed) == (False, False)
 
 
 def test_a_clean_file_has_no_map() -> None:
