@@ -73,7 +73,7 @@ class Supervisor:
         self._backend_deaths = 0
         self._backend_ready = False
         self._rescues = 0
-        self._helper: subprocess.Popen[str] | None = None
+        self._helpers: list[subprocess.Popen[str]] = []
         self._desk: Final = Desk(mounting.directory)
         self._backend_status: Message = {}
         self._recovered: Message = {}
@@ -269,16 +269,15 @@ class Supervisor:
             self._move(Event.GIVE_UP)
 
     def _run_helper(self, *, lazy: bool) -> None:
-        self._helper = self._processes.start_unmount(lazy=lazy)
+        self._helpers.append(self._processes.start_unmount(lazy=lazy))
 
-    def _helper_ended(self) -> None:
-        helper = self._helper
-        if helper is None or helper.poll() is None:
-            return
-        self._helper = None
-        assert helper.stderr is not None
-        said = helper.stderr.read().strip()
-        helper.stderr.close()
+    def _helpers_ended(self) -> None:
+        ended = [helper for helper in self._helpers if helper.poll() is not None]
+        self._helpers = [helper for helper in self._helpers if helper not in ended]
+        for helper in ended:
+            self._helper_ended(helper, helper.communicate()[1].strip())
+
+    def _helper_ended(self, helper: subprocess.Popen[str], said: str) -> None:
         if helper.returncode == 0 or self._state is not State.DETACHING:
             return
         if not self._processes.is_mounted():
@@ -341,7 +340,7 @@ class Supervisor:
         for number in self._signal_fd.recv(4096):
             if number == signal.SIGCHLD:
                 self._reap()
-                self._helper_ended()
+                self._helpers_ended()
             elif number == signal.SIGUSR2:
                 self._dump()
             elif number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) and self._state is not State.OVER:
@@ -423,8 +422,8 @@ class Supervisor:
         for channel in (self._engine, self._backend):
             if channel is not None:
                 channel.close()
-        if self._helper is not None:
-            self._helper.communicate(timeout=_END_WAIT_S)
+        for helper in self._helpers:
+            helper.communicate(timeout=_END_WAIT_S)
         for line in (*self._left, *self._troubles):
             log.warning("%s", line)
         return self._code

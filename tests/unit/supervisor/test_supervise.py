@@ -236,6 +236,7 @@ def test_a_backend_that_dies_is_replaced(run):
     def act():
         run.processes.backends[0].shut()
         run.ask(op="wait")
+        run.ask(op="status")
         while run.processes.heard.count("link") < 2:
             run.ask(op="status")
         run.ask(op="drain")
