@@ -1,0 +1,86 @@
+"""Bad input to mount and unmount: one line that says what and what to do, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from arvfuse.backend.parts import open_parts
+from arvfuse.cli.main import main
+from arvfuse.cli.mounting import mount, status, unmount, wait
+from arvfuse.cli.parser import build
+from arvfuse.clock import SystemClock
+from arvfuse.errors import ArvfuseError, Busy, NoSuchEntry, NotADirectory, UsageError
+from tests.support.opened import leave_changes
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ARVFUSE_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "mnt").mkdir()
+    return tmp_path
+
+
+def asked(*arguments):
+    return build().parse_args([str(argument) for argument in arguments])
+
+
+def test_mounting_where_nothing_can_be_mounted(place):
+    with pytest.raises(NoSuchEntry, match="make it with mkdir"):
+        mount(asked("mount", "--read-write", place / "nothing"))
+    (place / "file").touch()
+    with pytest.raises(NotADirectory, match="choose one to mount on"):
+        mount(asked("mount", "--read-write", place / "file"))
+    (place / "mnt" / "file").touch()
+    with pytest.raises(Busy, match="not empty"):
+        mount(asked("mount", "--read-write", place / "mnt"))
+    assert not (place / "store").exists()
+
+
+def test_mounting_with_both_modes(place, capsys):
+    assert main(["mount", "--read-only", "--read-write", str(place / "mnt")]) == 2
+    assert capsys.readouterr().err == "arvfuse: --read-only and --read-write: cannot be both; choose one\n"
+
+
+def test_mounting_a_store_that_is_not_there(place):
+    with pytest.raises(NoSuchEntry, match="no store here"):
+        mount(asked("mount", place / "mnt"))
+    (place / "store").touch()
+    with pytest.raises(NotADirectory, match="not a store"):
+        mount(asked("mount", "--read-write", place / "mnt"))
+
+
+def test_a_file_system_that_cannot_be_trusted(place):
+    if not os.path.isdir("/dev/shm"):
+        pytest.fail("no tmpfs at /dev/shm to try")
+    with pytest.raises(ArvfuseError, match=r"/proc"):
+        mount(asked("mount", "--read-write", "--store", "/proc/store", place / "mnt"))
+
+
+def test_unmounting_what_is_not_mounted_or_not_ours(place):
+    with pytest.raises(NoSuchEntry, match="nothing is mounted there"):
+        unmount(asked("unmount", place / "mnt"))
+    with pytest.raises(UsageError, match="not one of arvfuse; use umount"):
+        unmount(asked("unmount", "/proc"))
+    with pytest.raises(UsageError, match="negative"):
+        unmount(asked("unmount", "--deadline=-1", place / "mnt"))
+
+
+def test_waiting_outside_a_mount(place):
+    with pytest.raises(NoSuchEntry, match="not in a mount"):
+        wait(asked("wait", place / "mnt"))
+
+
+def test_status_names_what_waits_for_recovery(place, capsys):
+    parts = open_parts(place / "store", clock=SystemClock(), create=True)
+    dead = leave_changes(parts, parts.catalog.create(name="one"), b"file", b"foo")
+    dead.unlock()
+    parts.close()
+    assert status(asked("status")) == 0
+    assert "arvfuse recover" in capsys.readouterr().out
+    assert status(asked("status", "--json")) == 0
+    assert json.loads(capsys.readouterr().out) == {"schema": 1, "mounts": [], "waiting_for_recovery": [dead.mount]}
