@@ -260,7 +260,8 @@ class LiveTree(ContentTree):
                 self.log(records.Forget(each.no), orphan=True, counts=False)
 
     def _hand_over(self, node: Node, target: LiveTree) -> None:
-        """Files that move to another tree take their unsettled segments along."""
+        """Files that move to another tree take their unsettled segments along; the Move unbinds every number below."""
         for each in node.loaded() if isinstance(node, DirNode) else iter((node,)):
+            each.stamp = -1
             if isinstance(each, FileNode) and self.unsettled.pop(each.no, None) is not None:
                 target.unsettled[each.no] = each
