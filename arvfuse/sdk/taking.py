@@ -1,12 +1,15 @@
 """How a live tree takes in what a merge brought, deciding again against what changed here since the commit point.
 
 The outcome is logged as one Merged record, so that a replay is mechanical (``replica.apply_effect``). Our newer
-change keeps its name; what came from elsewhere goes to the conflict name (promise D6).
+change keeps its name; what came from elsewhere goes to the conflict name (promise D6). A file that is open for writing
+is never cut off from its name: what its writers write next would be lost in silence, so it goes on under a conflict
+name, by a Rename record before the Merged one.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Container
+from typing import Any, Final, NamedTuple
 
 from arvfuse.model import records
 from arvfuse.model.merge import Delete, Effect, MakeDir, Put, conflict_name, from_json, to_json
@@ -15,6 +18,8 @@ from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode, Node, Path
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.replica import apply_effect
+
+_CONFLICT_END: Final = b"~conflict~"
 
 
 class NameChange(NamedTuple):
@@ -31,15 +36,18 @@ def take_effects(tree: LiveTree, outcome: Outcome) -> list[NameChange]:
     with tree.lock:
         now = tree.shared.clock.time_ns()
         logged: list[Any] = []
-        for encoded in outcome.effects:
-            for effect in _decide(tree, from_json(encoded), outcome.seq, now):
+        effects = [from_json(encoded) for encoded in outcome.effects]
+        for each in effects:
+            changes.extend(_set_aside(tree, each, effects, outcome.seq, now))
+        for each in effects:
+            for effect in _decide(tree, each, outcome.seq, now):
                 parent_is_new = tree.find(effect.path[:-1]) is None
                 kept = _bind_open(tree, effect.path)
                 parent, name, old = apply_effect(tree, to_json(effect), now)
                 if kept is not None:
                     kept.parent = None
-                for each in old.loaded() if isinstance(old, DirNode) else ():
-                    each.stamp = -1
+                for below in old.loaded() if isinstance(old, DirNode) else ():
+                    below.stamp = -1
                 logged.append(to_json(effect))
                 if not parent_is_new:
                     changes.append(NameChange(parent, name, old))
@@ -47,6 +55,38 @@ def take_effects(tree: LiveTree, outcome: Outcome) -> list[NameChange]:
         tree.version, tree.pdh = outcome.version, outcome.pdh
     tree.shared.log.flush(seq)
     return changes
+
+
+def _set_aside(tree: LiveTree, effect: Effect, effects: list[Effect], seq: int, now_ns: int) -> list[NameChange]:
+    """Move a file that is open for writing, and that *effect* would replace, to its conflict name."""
+    if not isinstance(effect, Put):
+        return []
+    parent = None if _blocking_file(tree, effect.path) is not None else tree.find(effect.path[:-1])
+    name = effect.path[-1]
+    node = tree.table(parent).get(name) if isinstance(parent, DirNode) else None
+    if not isinstance(parent, DirNode) or not isinstance(node, FileNode) or not node.writers:
+        return []
+    if node.changed_seq > seq or node.segments == SegmentMap(effect.segments):
+        return []
+    taken = {each.path[-1] for each in effects if each.path[:-1] == effect.path[:-1]} | set(tree.table(parent))
+    aside = next((each.path[-1] for each in effects if _keeps(each, effect.path, node)), None)
+    if aside is None or aside in tree.table(parent):
+        aside = _free_name(name, taken, now_ns)
+    tree.bind(parent)
+    tree.log(records.Rename(parent.no, name, parent.no, aside), now_ns)
+    tree.move_entry(parent, name, parent, aside, now_ns)
+    return [NameChange(parent, name, node), NameChange(parent, aside, None)]
+
+
+def _keeps(effect: Effect, path: Path, node: FileNode) -> bool:
+    """True if *effect* is the merge's own way to keep what we have at *path*."""
+    return (
+        isinstance(effect, Put)
+        and effect.path[:-1] == path[:-1]
+        and effect.path[-1] != path[-1]
+        and effect.path[-1].endswith(_CONFLICT_END)
+        and node.segments == SegmentMap(effect.segments)
+    )
 
 
 def _decide(tree: LiveTree, effect: Effect, seq: int, now_ns: int) -> list[Effect]:
@@ -59,10 +99,10 @@ def _decide(tree: LiveTree, effect: Effect, seq: int, now_ns: int) -> list[Effec
         return [] if node is not None else [effect]
     if isinstance(effect, Delete):
         return [] if node is None or _changed_since(node, seq) else [effect]
-    if node is None or not _changed_since(node, seq):
-        return [effect]
     if isinstance(node, FileNode) and node.segments == SegmentMap(effect.segments):
         return []
+    if node is None or not _changed_since(node, seq):
+        return [effect]
     return [_renamed(tree, effect, len(effect.path) - 1, now_ns)]
 
 
@@ -71,11 +111,15 @@ def _renamed(tree: LiveTree, effect: Put, index: int, now_ns: int) -> Put:
     head = effect.path[:index]
     parent = tree.find(head)
     taken = set(tree.table(parent)) if isinstance(parent, DirNode) else set()
-    name = conflict_name(effect.path[index], now_ns)
-    while name in taken:  # the next free second
-        now_ns += 1_000_000_000
-        name = conflict_name(effect.path[index], now_ns)
+    name = _free_name(effect.path[index], taken, now_ns)
     return Put((*head, name, *effect.path[index + 1 :]), effect.segments)
+
+
+def _free_name(name: bytes, taken: Container[bytes], now_ns: int) -> bytes:
+    """The conflict name of the next free second."""
+    while (found := conflict_name(name, now_ns)) in taken:
+        now_ns += 1_000_000_000
+    return found
 
 
 def _blocking_file(tree: LiveTree, path: Path) -> int | None:

@@ -311,6 +311,24 @@ def test_d6_two_conflicts_within_a_second_have_two_names(writers: Writers) -> No
     assert {content for content in found.values() if content} >= {b"two by 0", b"two by 1"}
 
 
+def test_d6_who_has_the_loser_of_a_conflict_open_goes_on_writing_to_what_is_kept(writers: Writers) -> None:
+    """D6: bytes that a handle writes after the merge are in the conflict file."""
+    theirs, ours = writers.sessions
+    tree = writers.trees[1]
+    overwrite(writers, 1, b"older")
+    file = tree.create(tree.root, b"a")
+    tree.opened(file, write=True)
+    overwrite(writers, 0, b"newer")
+    theirs.committed()
+    ours.committed()
+    tree.write(file, 5, b", and more")
+    tree.closed(file, write=True)
+    ours.committed()
+    found = writers.saved()
+    (name,) = conflicts(found)
+    assert found == {(b"a",): b"newer", (name,): b"older, and more"}
+
+
 def test_d6_changes_of_different_files_meet_without_conflict(writers: Writers) -> None:
     """D6: a save whose base moved merges."""
     put_file(writers.trees[0], b"b", b"b")

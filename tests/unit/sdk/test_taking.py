@@ -47,6 +47,18 @@ def shown(tree: LiveTree) -> dict[str, Any]:
     return dump(tree.shared.fetch, tree.root)
 
 
+def replayed(host: Host, tree: LiveTree) -> dict[str, Any]:
+    """What a replica makes of the log."""
+    tree.shared.log.flush(tree.shared.log.seq)
+    heir = make_committer(host.directory, host.store, None)
+    try:
+        heir.feed(1 << 60)
+        heir.apply_ahead()
+        return dump(heir._fetch, heir.replica.trees[tree.no].root)
+    finally:
+        heir.close()
+
+
 def test_without_changes_of_ours_effects_are_taken_as_they_are(host: Host, locator: str) -> None:
     tree = tree_with(host, gone="x", kept="y")
     old = tree.find((b"gone",))
@@ -89,15 +101,38 @@ def test_the_same_change_on_both_sides_is_one(host: Host, locator: str) -> None:
     assert shown(tree) == {"f": b"012"}
 
 
-def test_an_open_file_that_loses_its_name_goes_on(host: Host, locator: str) -> None:
+def test_a_file_open_for_reading_that_loses_its_name_stays_readable(host: Host, locator: str) -> None:
     tree = tree_with(host, f="old")
+    file = tree.find((b"f",))
+    assert isinstance(file, FileNode)
+    tree.opened(file, write=False)
+    take_effects(tree, outcome(tree, tree.shared.log.seq, Put((b"f",), ((1, locator, 0),))))
+    assert (bytes(tree.read(file, 0, 9)), file.parent, shown(tree)) == (b"old", None, {"f": b"0"})
+
+
+def test_a_file_open_for_writing_goes_on_under_a_conflict_name(host: Host, locator: str) -> None:
+    tree = tree_with(host, f="old", gone="x")
     file = tree.find((b"f",))
     assert isinstance(file, FileNode)
     tree.opened(file, write=True)
     seq = tree.shared.log.seq
-    take_effects(tree, outcome(tree, seq, Put((b"f",), ((1, locator, 0),))))
+    changes = take_effects(tree, outcome(tree, seq, Put((b"f",), ((1, locator, 0),)), Delete((b"gone",))))
     tree.write(file, 3, b"er")
-    assert (bytes(tree.read(file, 0, 9)), file.parent, shown(tree)) == (b"older", None, {"f": b"0"})
+    assert shown(tree) == {"f": b"0", "f" + ASIDE: b"older"}
+    assert [change.name for change in changes] == [b"f", b"f" + ASIDE.encode(), b"f", b"gone"]
+    assert replayed(host, tree) == shown(tree)
+
+
+def test_a_file_open_for_writing_takes_the_conflict_name_that_the_merge_gave_it(host: Host, locator: str) -> None:
+    tree = host.open_tree(None, None)
+    file = tree.create(tree.root, b"f")
+    tree.set_content(file, ((3, locator, 4),))
+    tree.opened(file, write=True)
+    theirs, ours = Put((b"f",), ((1, locator, 0),)), Put((b"f~20191231-235959~conflict~",), ((3, locator, 4),))
+    take_effects(tree, outcome(tree, tree.shared.log.seq, theirs, ours))
+    tree.write(file, 3, b"!")
+    assert shown(tree) == {"f": b"0", "f~20191231-235959~conflict~": b"456!"}
+    assert replayed(host, tree) == shown(tree)
 
 
 def test_a_replay_gives_the_same_tree(host: Host, locator: str) -> None:
@@ -109,8 +144,4 @@ def test_a_replay_gives_the_same_tree(host: Host, locator: str) -> None:
     )
     tree.create(tree.root, b"after")
     tree.shared.log.flush(tree.shared.log.seq)
-    heir = make_committer(host.directory, host.store, None)
-    heir.feed(1 << 60)
-    heir.apply_ahead()
-    assert dump(heir._fetch, heir.replica.trees[tree.no].root) == shown(tree)
-    heir.close()
+    assert replayed(host, tree) == shown(tree)
