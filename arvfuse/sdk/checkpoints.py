@@ -101,5 +101,15 @@ def take_back(directory: Path, tree: int) -> None:
     _asked(directory, tree).unlink(missing_ok=True)
 
 
+def note_kept(directory: Path, tree: int) -> None:
+    """A recovery kept the content of *tree*: one that has to come again for other trees leaves this one alone."""
+    (directory / f"kept-{tree}").touch()
+
+
+def is_kept(directory: Path, tree: int) -> bool:
+    """Whether note_kept() was called."""
+    return (directory / f"kept-{tree}").exists()
+
+
 def _asked(directory: Path, tree: int) -> Path:
     return directory / f"keep-{tree}"

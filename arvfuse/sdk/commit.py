@@ -29,7 +29,7 @@ from arvfuse.model.ranges import LOG, Ref
 from arvfuse.model.records import Record
 from arvfuse.ports import BlockStore, Catalog, Clock
 from arvfuse.sdk.blocks import pread_exactly, spool_path
-from arvfuse.sdk.checkpoints import Checkpoints, Covered, is_asked
+from arvfuse.sdk.checkpoints import Checkpoints, Covered, is_asked, is_kept, note_kept
 from arvfuse.sdk.log import LogReader, log_path
 from arvfuse.sdk.merging import merged_text
 from arvfuse.sdk.moved import Entry, write_moved
@@ -153,7 +153,8 @@ class Committer:
                 done.update(each.no for each in joined)
                 outcomes.extend(self._commit(joined, self._read_seq, Saving(keep_previous=True)))
             unsaved = tree.dirty or self._checkpoints.covered(tree.no) is not None
-            if (tree.kind == "output" and unsaved) or (tree.kind == "session" and is_asked(self._directory, tree.no)):
+            asked = tree.kind == "session" and is_asked(self._directory, tree.no)
+            if (asked or (tree.kind == "output" and unsaved)) and not is_kept(self._directory, tree.no):
                 outcomes.append(self._quarantine_unsaved(tree))
         return outcomes
 
@@ -305,7 +306,9 @@ class Committer:
             self._packer().pack([tree])
             text = self._render(tree)
             self._store.barrier()
-            return self._quarantine(tree, self._read_seq, text, None)
+            outcome = self._quarantine(tree, self._read_seq, text, None)
+            note_kept(self._directory, tree.no)
+            return outcome
         except ArvfuseError as exc:
             return Outcome(tree=tree.no, seq=self._read_seq, error=str(exc), cause=exc)
 

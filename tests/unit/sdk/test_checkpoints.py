@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from arvfuse.model.normalizing import pdh
-from arvfuse.sdk.checkpoints import Checkpoints, Covered, ask, is_asked, take_back
+from arvfuse.sdk.checkpoints import Checkpoints, Covered, ask, is_asked, is_kept, note_kept, take_back
 
 ONE = b". 781e5e245d69b566979b86e28d23f2c7+10 0:10:one\n"
 TWO = b". 781e5e245d69b566979b86e28d23f2c7+10 0:10:two\n"
@@ -43,3 +43,9 @@ def test_what_is_to_be_kept_is_marked(tmp_path: Path) -> None:
     take_back(tmp_path, 7)
     take_back(tmp_path, 7)
     assert not is_asked(tmp_path, 7)
+
+
+def test_what_a_recovery_kept_is_noted(tmp_path: Path) -> None:
+    assert not is_kept(tmp_path, 7)
+    note_kept(tmp_path, 7)
+    assert (is_kept(tmp_path, 7), is_kept(tmp_path, 8)) == (True, False)

@@ -155,6 +155,9 @@ def test_what_a_dead_session_leaves(tmp_path: Path, asked: bool, checkpointed: b
     block = b"900150983cd24fb0d6963f7d28e17f72+3"
     assert texts == ({b". %b 0:3:f\n" % block, b". %b 0:3:f 0:0:given\n" % block} if asked else set())
     heir.close()
+    again = make_committer(tmp_path, store, catalog)
+    assert again.recover() == []
+    again.close()
     host.close()
 
 

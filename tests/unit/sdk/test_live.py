@@ -119,7 +119,9 @@ def test_a_big_tail_is_sealed_when_its_writer_closes(tree: LiveTree) -> None:
 
 
 def test_a_failure_is_delivered_once_per_handle(host: Host, tree: LiveTree, store: Faulty) -> None:
-    file, bystander = tree.create(tree.root, b"f"), tree.create(tree.root, b"g")
+    bystander = tree.create(tree.root, b"g")
+    host.commit([tree])
+    file = tree.create(tree.root, b"f")
     tree.opened(file, write=True)
     marks = [file.error_mark, file.error_mark]
     tree.write(file, 0, b"abc")
