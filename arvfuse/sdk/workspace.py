@@ -125,11 +125,13 @@ class Workspace:
                 continue
             if outcome.moved and outcome.moved not in tables:
                 tables[outcome.moved] = Moved.read(self.directory / "moved" / outcome.moved)
+            why = outcome.error or outcome.quarantined
+            if why is not None:
+                self._report(tree, outcome, why)
             if outcome.moved:
                 with self.shared.sharing:
                     self._settle(tree, outcome.seq, tables[outcome.moved])
             if outcome.error is not None:
-                self._report(tree, outcome, outcome.error)
                 continue
             with tree.lock:
                 tree.rebase(outcome.seq, outcome.ours_pdh or outcome.pdh)
@@ -137,7 +139,6 @@ class Workspace:
                     tree.version, tree.pdh = outcome.version, outcome.pdh
             if outcome.quarantined:
                 tree.writable = False
-                self._report(tree, outcome, outcome.quarantined)
             if outcome.effects:
                 changes.extend(take_effects(tree, outcome))
         done = {outcome.tree for outcome in outcomes if outcome.error is None}
@@ -162,10 +163,14 @@ class Workspace:
                         del tree.unsettled[file.no]
 
     def _report(self, tree: LiveTree, outcome: Outcome, why: str) -> None:
-        """Let the next flush of every changed file say what went wrong, once per change (D4)."""
+        """Let the next flush of every changed file say what went wrong, once per change (D4).
+
+        Also where its bytes are stored by now, or it has none: it is the change that is in no record. Files without
+        a name stand among the unsettled only."""
         error = StoreUnavailable(why)
         with tree.lock:
-            for file in list(tree.unsettled.values()):
+            changed = {node.no: node for node in tree.root.loaded() if isinstance(node, FileNode)}
+            for file in (changed | tree.unsettled).values():
                 if tree.failed_seq < file.changed_seq <= outcome.seq:
                     file.error = error
                     file.error_mark += 1
