@@ -169,9 +169,10 @@ class Workspace:
         a name stand among the unsettled only."""
         error = StoreUnavailable(why)
         with tree.lock:
-            changed = {node.no: node for node in tree.root.loaded() if isinstance(node, FileNode)}
-            for file in (changed | tree.unsettled).values():
-                if tree.failed_seq < file.changed_seq <= outcome.seq:
+            files = {node.no: node for node in tree.root.loaded() if isinstance(node, FileNode)}
+            told = max(tree.failed_seq, tree.asof)
+            for file in (files | tree.unsettled).values():
+                if told < file.changed_seq <= outcome.seq:
                     file.error = error
                     file.error_mark += 1
             tree.failed_seq = max(tree.failed_seq, outcome.seq)
