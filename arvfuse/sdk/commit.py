@@ -259,7 +259,14 @@ class Committer:
         try:
             current = self._catalog.get(tree.uuid)
         except NoSuchRecord:
-            return self._quarantine(tree, seq, text, moved), None
+            if ours != tree.merge_base and text:
+                return self._quarantine(tree, seq, text, moved), None
+            # nothing that the record did not have: what was written went to files that have no name any more
+            self._checkpoints.keep(tree.no, seq, ours, text)
+            return Outcome(
+                tree=tree.no, seq=seq, uuid=tree.uuid, version=tree.version, pdh=ours, ours_pdh=ours, moved=moved,
+                text=text,
+            ), None  # fmt: skip
         self._learn_saved(tree, tree.uuid)
         final = text
         effects: tuple[Any, ...] = ()

@@ -156,6 +156,25 @@ def test_a_record_that_is_gone_gets_its_changes_kept_beside(place: Place) -> Non
     assert kept.uuid in outcome.quarantined
 
 
+def test_a_record_that_is_gone_leaves_nothing_beside_if_nothing_would_be_lost(place: Place) -> None:
+    """What is written to a removed file after its collection is gone, or a collection whose last file was removed."""
+    overwrite(place.tree, b"mine")
+    file = put_file(place.tree, b"b", b"1")
+    place.tree.opened(file, write=True)
+    place.tree.unlink(place.tree.root, b"b")
+    place.session.committed()
+    place.sound.trash(place.record.uuid)
+    place.tree.write(file, 1, b"2" * 10)
+    assert place.tree.dirty
+    place.session.committed()
+    assert not place.tree.dirty
+    assert bytes(place.tree.read(file, 0, 20)) == b"1" + b"2" * 10
+    place.tree.unlink(place.tree.root, b"a")
+    place.session.workspace.close()
+    recovered(place.directory, store=place.store, catalog=place.sound)
+    assert place.sound.collections() == []
+
+
 def test_an_outage_of_the_catalog_at_the_recovery_can_be_repeated(place: Place) -> None:
     overwrite(place.tree, b"mine")
     place.session.workspace.close()
