@@ -106,8 +106,8 @@ class ContentTree(LoggedTree):
                 if size == 0:
                     file.inline_parts = 0
                 gone = tree._unused_buffers_locked(file)
-            tree._discard(gone)
         tree.shared.log.flush(seq)
+        tree._discard(gone)
 
     def set_attrs(self, node: Node, *, mtime_ns: int | None = None, mode: int | None = None) -> None:
         """Set what lives beside the manifest: it holds as long as the node does."""
@@ -131,8 +131,8 @@ class ContentTree(LoggedTree):
                 tree.set_segments(file, listed, now)
                 tree._note_refs_locked(file)
                 gone = tree._unused_buffers_locked(file)
-            tree._discard(gone)
         tree.shared.log.flush(seq)
+        tree._discard(gone)
 
     def shareable(self, file: FileNode) -> tuple[tuple[int, Ref, int], ...]:
         """The file's segments, in blocks that are sealed: what a copy may refer to."""
@@ -320,7 +320,8 @@ class ContentTree(LoggedTree):
             self.unsettled[file.no] = file
 
     def _discard(self, blocks: list[BufferBlock]) -> None:
-        """Drop writable blocks that nobody refers to (outside the lock: it unlinks)."""
+        """Drop writable blocks that nobody refers to: outside the lock, as it unlinks, and once the record that let them
+        go is flushed, as a log that still names them needs their bytes."""
         for block in blocks:
             if block.state is State.WRITABLE and not block.writers:
                 self.shared.discard(block)

@@ -84,8 +84,8 @@ class LiveTree(ContentTree):
             if isinstance(node, DirNode):
                 raise IsADirectory(show(name))
             seq, gone = tree._remove_locked(parent, name, node)
-        tree._discard(gone)
         tree.shared.log.flush(seq)
+        tree._discard(gone)
         return node
 
     def rmdir(self, parent: DirNode, name: bytes) -> DirNode:
@@ -97,8 +97,8 @@ class LiveTree(ContentTree):
             if tree.table(node):
                 raise DirectoryNotEmpty(show(name))
             seq, gone = tree._remove_locked(parent, name, node)
-        tree._discard(gone)
         tree.shared.log.flush(seq)
+        tree._discard(gone)
         return node
 
     def remove_tree(self, parent: DirNode, name: bytes) -> Node:
@@ -106,8 +106,8 @@ class LiveTree(ContentTree):
         with self.held(parent) as tree:
             node = tree.child(parent, name)
             seq, gone = tree._remove_locked(parent, name, node)
-        tree._discard(gone)
         tree.shared.log.flush(seq)
+        tree._discard(gone)
         return node
 
     def rename(
@@ -157,8 +157,8 @@ class LiveTree(ContentTree):
                 target._forget_locked(replaced)
             if target is not self:
                 node.stamp = target.stamp  # the Move binds its number
-        self._discard(gone)
         self.shared.log.flush(seq)
+        self._discard(gone)
         return Renamed(node, replaced)
 
     # handles

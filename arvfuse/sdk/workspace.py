@@ -98,8 +98,8 @@ class Workspace:
                 seq = 0
                 for tree in chosen:
                     seq = tree.boundary_locked()
-        self.shared.discard_unused()
         self.shared.log.flush(seq)
+        self.shared.discard_unused()
         for block in self.shared.blocks.all():
             if block.state is State.ERROR:
                 block.advance(Event.RETRY)
