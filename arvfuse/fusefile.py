@@ -31,7 +31,7 @@ def live_tree(node: FileNode | DirNode) -> LiveTree:
 class GeneratedFile(VirtualNode):
     """A file that a directory makes up. Its content never changes: new content is a new node."""
 
-    __slots__ = ("content", "digest", "mtime_ns")
+    __slots__ = ("__weakref__", "content", "digest", "mtime_ns")
 
     def __init__(self, no: int, content: bytes | mmap.mmap, mtime_ns: int, digest: str = "") -> None:
         super().__init__(no)

@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from arvfuse.errors import NotPermitted, ReadOnly, StoreUnavailable
 from arvfuse.fresh.node import Attr
@@ -27,6 +28,8 @@ from arvfuse.fusefile import GeneratedFile, live_tree
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode, Node
 from arvfuse.sync import Rank, RankedLock
+
+_SMALL_RECORD_BYTES: Final = 64 << 10
 
 
 class TreeDir(Directory):
@@ -127,7 +130,8 @@ class CollectionDir(VirtualDir):
         self._lock: Final = RankedLock(Rank.LEAF)
         self.info = info  # guarded by: _lock (replaced as a whole)
         self.live = live  # set once
-        self._record_file: GeneratedFile | None = None  # guarded by: _lock
+        # Weak: it lives for as long as the kernel or a handle knows it. guarded by: _lock
+        self._record_file: weakref.ref[GeneratedFile] | None = None
         if live is not None:
             host.shown_at(live, self)
 
@@ -204,14 +208,13 @@ class CollectionDir(VirtualDir):
 
     def _show_text(self, answer: Mapping[str, Any]) -> GeneratedFile:
         """The backend rendered the record into a file: it is mapped, not parsed, and has no name from then on."""
-        with self._lock:
-            known = self._record_file
+        known = self._known_record()
         if known is not None and known.digest == answer["digest"]:
             Path(answer["text"]).unlink(missing_ok=True)
             return known
         try:
             with open(answer["text"], "rb") as file:
-                content = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+                content = _content(file)
             os.unlink(answer["text"])
         except OSError as error:
             raise StoreUnavailable(f"{answer['text']}: {error.strerror}") from error
@@ -220,11 +223,22 @@ class CollectionDir(VirtualDir):
     def _show(self, content: bytes | mmap.mmap, digest: str) -> GeneratedFile:
         made = GeneratedFile(self.host.number(), content, self.attr().mtime_ns, digest)
         with self._lock:
-            known = self._record_file
+            known = self._record_file() if self._record_file is not None else None
             if known is not None and known.digest == digest:
                 return known
-            self._record_file = made
+            self._record_file = weakref.ref(made)
         return made
+
+    def _known_record(self) -> GeneratedFile | None:
+        with self._lock:
+            return self._record_file() if self._record_file is not None else None
+
+
+def _content(file: BinaryIO) -> bytes | mmap.mmap:
+    """What is in the file. A map costs a descriptor for as long as the kernel remembers the node: not for little."""
+    if os.fstat(file.fileno()).st_size <= _SMALL_RECORD_BYTES:
+        return file.read()
+    return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 
 
 def check_tree_change(live: LiveTree, directory: DirNode, name: bytes) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import mmap
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from arvfuse.errors import NotPermitted, ReadOnly, StoreUnavailable
 from arvfuse.fusedir.host import Alias
 from arvfuse.fusedir.trees import CollectionDir, TreeDir, check_tree_change, rename_in_trees, tree_directory
+from arvfuse.fusefile import GeneratedFile
 from arvfuse.sdk.nodes import DirNode
 from tests.support.engines import Mounted, now
 
@@ -74,6 +77,23 @@ def test_the_record_file_has_a_number_per_content(mounted: Mounted) -> None:
     second = mounted.walk(b"home", b"c", b".arvados#collection")
     assert second != first
     assert mounted.read_file(first) == text, "an open handle keeps what it has"
+
+
+def test_a_record_file_that_the_kernel_forgot_is_held_by_nobody(mounted: Mounted) -> None:
+    """Small ones are in memory, big ones are maps, of which each has a descriptor for as long as the node lives."""
+    mounted.engine.new_collection("small", b". 5d41402abc4b2a76b9719d911017c592+5 0:5:f\n")
+    names = b" ".join(b"0:5:file-%d" % number for number in range(10_000))
+    mounted.engine.new_collection("big", b". 5d41402abc4b2a76b9719d911017c592+5 %s\n" % names)
+    for name, kind in ((b"small", bytes), (b"big", mmap.mmap)):
+        number = mounted.walk(b"home", name, b".arvados#collection")
+        file = mounted.ops.host.inodes.find(number)
+        assert isinstance(file, GeneratedFile)
+        assert isinstance(file.content, kind)
+        held: weakref.ref[GeneratedFile] = weakref.ref(file)
+        del file
+        mounted.ops.forget([(number, mounted.ops.host.inodes.count(number))])
+        assert held() is None
+        assert mounted.walk(b"home", name, b".arvados#collection") != number
 
 
 def test_a_failed_commit_is_no_record(mounted: Mounted) -> None:
