@@ -280,6 +280,8 @@ class Housekeeper:
     def _changed(self, change: Change) -> None:
         if self._shown is not None:
             self._shown.record_changed(change)
+        if change.event == "trash":
+            return  # nothing comes from there any more; what is changed here is kept by its next commit
         for tree in self._workspace.trees:
             if tree.uuid == change.uuid and tree.pdh != change.pdh:
                 self._stale[tree.no] = tree

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 
@@ -303,6 +304,17 @@ def test_an_echo_of_our_own_costs_nothing(house):
     house.step()
     assert shown.records == []
     assert tree.entries(tree.root) == []
+
+
+def test_a_record_in_the_trash_is_told_and_not_asked_for(house, caplog):
+    shown, tree = show(house), house.new()
+    gone = replace(change(house.catalog.get(tree.uuid)), event="trash", pdh=None)
+    house.catalog.trash(tree.uuid)
+    house.backend.events.append({"event": "changed", "changes": [encode_change(gone) | {"echo": False}]})
+    house.step()
+    house.step()
+    assert shown.records == [tree.uuid]
+    assert "not refreshed" not in caplog.text
 
 
 def test_what_changed_on_both_sides_is_merged_by_the_commit(house):
