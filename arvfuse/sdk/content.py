@@ -92,20 +92,19 @@ class ContentTree(LoggedTree):
         if size > MAX_FILE_BYTES:
             raise FileTooBig(show(file.name))
         gone: list[BufferBlock] = []
-        with self.shared.file_lock(file.no):
-            with self.held(file) as tree:
-                tree.check_writable()
-                if size == file.size:
-                    file.mtime_ns = tree.shared.clock.time_ns()
-                    return
-                now = tree.shared.clock.time_ns()
-                tree.bind(file)
-                seq = tree.log(records.Truncate(file.no, size), now, orphan=file.parent is None)
-                file.changed_seq = seq
-                tree.cut(file, size, now)
-                if size == 0:
-                    file.inline_parts = 0
-                gone = tree._unused_buffers_locked(file)
+        with self.shared.file_lock(file.no), self.held(file) as tree:
+            tree.check_writable()
+            if size == file.size:
+                file.mtime_ns = tree.shared.clock.time_ns()
+                return
+            now = tree.shared.clock.time_ns()
+            tree.bind(file)
+            seq = tree.log(records.Truncate(file.no, size), now, orphan=file.parent is None)
+            file.changed_seq = seq
+            tree.cut(file, size, now)
+            if size == 0:
+                file.inline_parts = 0
+            gone = tree._unused_buffers_locked(file)
         tree.shared.log.flush(seq)
         tree._discard(gone)
 
@@ -121,16 +120,15 @@ class ContentTree(LoggedTree):
     def set_content(self, file: FileNode, parts: Iterable[tuple[int, Ref, int]]) -> None:
         """Make the file consist of *parts*, segments of this workspace or committed blocks."""
         listed = tuple(parts)
-        with self.shared.file_lock(file.no):
-            with self.held(file) as tree:
-                tree.check_writable()
-                now = tree.shared.clock.time_ns()
-                tree.bind(file)
-                seq = tree.log(records.Segments(file.no, listed), now, orphan=file.parent is None)
-                file.changed_seq = file.copied_seq = seq
-                tree.set_segments(file, listed, now)
-                tree._note_refs_locked(file)
-                gone = tree._unused_buffers_locked(file)
+        with self.shared.file_lock(file.no), self.held(file) as tree:
+            tree.check_writable()
+            now = tree.shared.clock.time_ns()
+            tree.bind(file)
+            seq = tree.log(records.Segments(file.no, listed), now, orphan=file.parent is None)
+            file.changed_seq = file.copied_seq = seq
+            tree.set_segments(file, listed, now)
+            tree._note_refs_locked(file)
+            gone = tree._unused_buffers_locked(file)
         tree.shared.log.flush(seq)
         tree._discard(gone)
 
@@ -320,8 +318,8 @@ class ContentTree(LoggedTree):
             self.unsettled[file.no] = file
 
     def _discard(self, blocks: list[BufferBlock]) -> None:
-        """Drop writable blocks that nobody refers to: outside the lock, as it unlinks, and once the record that let them
-        go is flushed, as a log that still names them needs their bytes."""
+        """Drop writable blocks that nobody refers to. Outside the lock, as it unlinks, and when the record that let
+        them go is flushed, because a log that names them needs their bytes."""
         for block in blocks:
             if block.state is State.WRITABLE and not block.writers:
                 self.shared.discard(block)

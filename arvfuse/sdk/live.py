@@ -150,7 +150,7 @@ class LiveTree(ContentTree):
                 body = records.Move(self.no, parent.no, name, node.no, new_parent.no, new_name)
                 seq = target.log(body, now)
                 self._changed_at(seq)
-                self.shared.tie(self.no, target.no)
+                self.shared.tie(self.no, target.no, seq)
                 self._hand_over(node, target)
             self.move_entry(parent, name, new_parent, new_name, now)
             if replaced is not None:

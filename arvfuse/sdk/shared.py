@@ -58,7 +58,8 @@ class Shared:
         self._lock: Final = RankedLock(Rank.LEAF)
         self._log_seqs: dict[int, dict[int, int]] = {}  # log file -> tree -> its last record; guarded by: _lock
         self._log_charges: dict[int, int] = defaultdict(int)  # log file -> bytes charged; guarded by: _lock
-        self._ties: dict[int, set[int]] = defaultdict(set)  # trees that a Move joined; guarded by: _lock
+        # tree -> the trees that Moves joined to it, each with the newest such record; guarded by: _lock
+        self._ties: dict[int, dict[int, int]] = defaultdict(dict)
         self._unused: list[BufferBlock] = []  # blocks to discard outside the locks; guarded by: _lock
 
     def file_lock(self, node: int) -> RankedLock:
@@ -114,28 +115,30 @@ class Shared:
             return memoryview(_ZEROS)[:length] if length <= len(_ZEROS) else bytes(length)
         return self.blocks.read(ref, offset, length)
 
-    def tie(self, one: int, other: int) -> None:
-        """A Move joins two trees: they are committed together until both are."""
+    def tie(self, one: int, other: int, seq: int) -> None:
+        """Move record *seq* joins two trees: they are committed together until both are."""
         with self._lock:
-            self._ties[one].add(other)
-            self._ties[other].add(one)
+            self._ties[one][other] = seq
+            self._ties[other][one] = seq
 
     def tied(self, trees: set[int]) -> set[int]:
         """*trees* with all that are joined to them."""
         with self._lock:
             found, todo = set(trees), list(trees)
             while todo:
-                more = self._ties.get(todo.pop(), set()) - found
+                more = self._ties.get(todo.pop(), {}).keys() - found
                 found |= more
                 todo.extend(more)
             return found
 
-    def untie(self, trees: set[int]) -> None:
-        """*trees* were committed together."""
+    def untie(self, trees: set[int], seq: int) -> None:
+        """*trees* were committed together up to record *seq*; what moved since joins them still."""
         with self._lock:
             for tree in trees:
-                for other in self._ties.pop(tree, set()):
-                    self._ties[other].discard(tree)
+                for other, moved in list(self._ties.get(tree, {}).items()):
+                    if moved <= seq:
+                        del self._ties[tree][other]
+                        self._ties[other].pop(tree, None)
 
     def discard_later(self, block: BufferBlock) -> None:
         """A writable block that turned out unused while locks are held."""

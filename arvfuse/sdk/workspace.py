@@ -86,7 +86,22 @@ class Workspace:
         """Seal the writable blocks of *trees* (and of those a move joined to them) and log a common commit point.
 
         (The trees, the number up to which they are to be committed.) Writes wait for the moments that this takes."""
-        numbers = self.shared.tied({tree.no for tree in trees})
+        wanted = {tree.no for tree in trees}
+        while (made := self._try_commit_point(wanted)) is None:
+            pass  # a move joined another tree meanwhile
+        chosen, seq = made
+        self.shared.log.flush(seq)
+        self.shared.discard_unused()
+        for block in self.shared.blocks.all():
+            if block.state is State.ERROR:
+                block.advance(Event.RETRY)
+        return chosen, seq
+
+    def _try_commit_point(self, wanted: set[int]) -> tuple[list[LiveTree], int] | None:
+        """The trees to be committed with *wanted* and their common Boundary; None if a move changed which these are.
+
+        A tree saved without the one that a Move before the Boundary joined to it would take the entry from both."""
+        numbers = self.shared.tied(wanted)
         chosen = [self._trees[no] for no in sorted(numbers) if no in self._trees]
         with ExitStack() as gates:
             for tree in chosen:
@@ -95,14 +110,11 @@ class Workspace:
             with ExitStack() as locks:
                 for tree in chosen:
                     locks.enter_context(tree.lock)
+                if self.shared.tied(wanted) != numbers:
+                    return None
                 seq = 0
                 for tree in chosen:
                     seq = tree.boundary_locked()
-        self.shared.log.flush(seq)
-        self.shared.discard_unused()
-        for block in self.shared.blocks.all():
-            if block.state is State.ERROR:
-                block.advance(Event.RETRY)
         return chosen, seq
 
     def stored(self, block: int) -> None:
@@ -142,8 +154,8 @@ class Workspace:
             if outcome.effects:
                 changes.extend(take_effects(tree, outcome))
         done = {outcome.tree for outcome in outcomes if outcome.error is None}
-        if len(done) == len(outcomes):
-            self.shared.untie(done)
+        if done and len(done) == len(outcomes):
+            self.shared.untie(done, min(outcome.seq for outcome in outcomes))
         with self.shared.sharing:
             self._drop_unneeded()
         for name in tables:

@@ -56,9 +56,9 @@ def test_numbers_are_never_given_twice() -> None:
 
 
 def test_ties_reach_as_far_as_they_go(shared: Shared) -> None:
-    shared.tie(1, 2)
-    shared.tie(2, 3)
-    shared.tie(8, 9)
+    shared.tie(1, 2, 10)
+    shared.tie(2, 3, 10)
+    shared.tie(8, 9, 10)
     assert shared.tied({1}) == shared.tied({3}) == {1, 2, 3}
     assert shared.tied({2, 8}) == {1, 2, 3, 8, 9}
     assert shared.tied({5}) == {5}
@@ -66,15 +66,17 @@ def test_ties_reach_as_far_as_they_go(shared: Shared) -> None:
 
 
 def test_what_was_committed_together_is_tied_no_more(shared: Shared) -> None:
-    shared.tie(1, 2)
-    shared.tie(2, 3)
-    shared.tie(8, 9)
-    shared.untie({1, 2, 3})
-    shared.untie({5})
+    shared.tie(1, 2, 10)
+    shared.tie(2, 3, 10)
+    shared.tie(8, 9, 10)
+    shared.untie({1, 2, 3}, 10)
+    shared.untie({5}, 10)
     assert [shared.tied({no}) for no in (1, 2, 3)] == [{1}, {2}, {3}]
     assert shared.tied({9}) == {8, 9}
-    shared.tie(1, 9)
+    shared.tie(1, 9, 11)
     assert shared.tied({1}) == {1, 8, 9}
+    shared.untie({1, 8, 9}, 10)  # by a commit that began before the newest move
+    assert shared.tied({1}) == {1, 9}
 
 
 def test_each_kind_of_reference_is_read_where_it_lies(shared: Shared) -> None:
