@@ -144,6 +144,10 @@ class Operations:
             if isinstance(node, Alias):
                 self.host.evict(node)
 
+    def knows(self, number: int) -> bool:
+        """Whether the kernel holds the number of a node."""
+        return self.host.inodes.knows(number)
+
     # attributes
 
     def getattr(self, number: int) -> Attr:

@@ -15,7 +15,7 @@ from arvfuse.model import records
 from arvfuse.model.collections import CollectionRecord
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.records import CODES, Body
-from arvfuse.sdk.nodes import DirNode, FileNode, Node
+from arvfuse.sdk.nodes import TRIMMED, DirNode, FileNode, Node
 from arvfuse.sdk.shared import Shared
 from arvfuse.sdk.tree import Tree
 from arvfuse.sync import Rank, RankedLock
@@ -123,11 +123,13 @@ class LoggedTree(Tree):
 
     @contextmanager
     def held(self, node: Node) -> Iterator[Self]:
-        """The lock of the tree that the node is in now (a rename may have moved it)."""
+        """The lock of the tree that the node is in now (a rename may have moved it). StaleNode if it was forgotten."""
         while True:
             tree = node.tree
             assert isinstance(tree, type(self))
             with tree.lock:
+                if node.stamp == TRIMMED:
+                    raise StaleNode(show(node.name))
                 if node.tree is tree:
                     yield tree
                     return

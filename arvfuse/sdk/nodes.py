@@ -7,7 +7,7 @@ Names are bytes. A directory that nobody looked into has no entries yet, only wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.ranges import SegmentMap
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from arvfuse.sdk.tree import Tree
 
 Path = tuple[bytes, ...]
+
+TRIMMED: Final = -2
+"""The stamp of a node that was forgotten (``sdk.trimming``): its name leads to another node now."""
 
 
 class FileNode:

@@ -28,6 +28,7 @@ class Tree:
 
     def __init__(self, manifest: Manifest | None, *, number: Callable[[], int], mtime_ns: int = 0) -> None:
         self._number: Final = number
+        self.loaded = 0  # nodes in memory, about: what a removed directory held is found out by ``sdk.trimming``
         self.root = DirNode(number(), self, (manifest, ()) if manifest is not None else None, mtime_ns=mtime_ns)
 
     @property
@@ -42,7 +43,11 @@ class Tree:
 
     def table(self, parent: DirNode) -> dict[bytes, Node]:
         """The names of a directory: the table itself, not a copy."""
-        return parent.entries if parent.entries is not None else parent.load(self._number)
+        if parent.entries is not None:
+            return parent.entries
+        entries = parent.load(self._number)
+        self.loaded += len(entries)
+        return entries
 
     def child(self, parent: DirNode, name: bytes) -> Node:
         try:
@@ -68,6 +73,7 @@ class Tree:
         if name in entries:
             raise EntryExists(_show(name))
         entries[name] = node
+        self.loaded += 1
         node.parent, node.name = parent, name
         self._touched(parent, mtime_ns)
 
@@ -75,6 +81,7 @@ class Tree:
         """Take the entry out, with all below it."""
         node = self.child(parent, name)
         del self.table(parent)[name]
+        self.loaded -= 1
         node.parent = None
         self._touched(parent, mtime_ns)
         return node

@@ -198,6 +198,7 @@ class EngineProcess:
             clock,
             timing=Timing(quiet_s=settings.commit_quiet, deadline_s=settings.commit_deadline),
             read_write=settings.read_write,
+            memory_bytes=settings.memory,
         )
         self._engine: Final = Engine(
             self._workspace, self._link, self._housekeeper, store, read_write=settings.read_write

@@ -17,15 +17,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Protocol
 
-from arvfuse.backend.messages import Message, decode_change, decode_error
+from arvfuse.backend.messages import Message, decode_change, decode_error, decode_record
 from arvfuse.errors import ArvfuseError, NotCommitted, StoreUnavailable
-from arvfuse.model.collections import Change
+from arvfuse.model.collections import Change, CollectionRecord
+from arvfuse.model.manifests import Manifest
 from arvfuse.ports import Clock
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode
 from arvfuse.sdk.outcome import Outcome
+from arvfuse.sdk.trimming import NODE_BYTES, settle_on, trim
 from arvfuse.sdk.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,7 @@ _BUSY_TICK_S: Final = 0.05  # how long a sealed block may wait to be told
 _IDLE_TICK_S: Final = 0.25
 _FIRST_RETRY_S: Final = 1.0
 _LAST_RETRY_S: Final = 60.0
+TRIM_PAUSE_S: Final = 5.0
 
 
 class Backend(Protocol):
@@ -57,6 +61,8 @@ class Shown(Protocol):
 
     def expire(self) -> bool: ...
 
+    def knows(self, number: int) -> bool: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
@@ -77,13 +83,15 @@ class Housekeeper:
     """Commit timing, outcomes and events of one mount."""
 
     def __init__(
-        self, workspace: Workspace, link: Backend, clock: Clock, *, timing: Timing | None = None, read_write: bool
-    ) -> None:
+        self, workspace: Workspace, link: Backend, clock: Clock, *, timing: Timing | None = None, read_write: bool,
+        memory_bytes: int = 256 << 20,
+    ) -> None:  # fmt: skip
         self._workspace: Final = workspace
         self._link: Final = link
         self._clock: Final = clock
         self._timing: Final = timing or Timing()
         self._read_write: Final = read_write
+        self._memory_bytes: Final = memory_bytes
         self._thread: Final = threading.Thread(target=self._run, name="housekeeper")
         self._shown: Shown | None = None  # set once by start()
 
@@ -101,6 +109,8 @@ class Housekeeper:
         self._retry_at = 0.0
         self._stale: Final[dict[int, LiveTree]] = {}  # changed elsewhere, not taken in yet
         self._refreshing: LiveTree | None = None
+        self._trim_at = 0.0
+        self._settled: Final[dict[int, str]] = {}  # tree -> the hash of the text on which it was settled last
 
     def __repr__(self) -> str:
         state = "committing" if self._in_flight else "waiting"
@@ -151,6 +161,7 @@ class Housekeeper:
             self._refresh_one()
         if self._shown is not None:
             self._shown.expire()
+            self._trim(self._shown)
         return _BUSY_TICK_S if self._in_flight or self._workspace.dirty() else _IDLE_TICK_S
 
     def _run(self) -> None:
@@ -310,3 +321,31 @@ class Housekeeper:
         for change in self._workspace.take([outcome]):
             if self._shown is not None:
                 self._shown.name_changed(change.parent, change.name)
+
+    # memory
+
+    def _trim(self, shown: Shown) -> None:
+        """Keep the nodes in memory within half of what the mount may use, as far as the kernel lets go of them."""
+        trees = self._workspace.trees
+        now = self._clock.monotonic()
+        if sum(tree.loaded for tree in trees) * NODE_BYTES <= self._memory_bytes // 2 or now < self._trim_at:
+            return
+        self._trim_at = now + TRIM_PAUSE_S
+        for tree in trees:
+            trim(tree, shown.knows)
+            if tree.root.below_changed and tree.uuid is not None and self._settled.get(tree.no) != tree.pdh:
+                self._settle(tree)
+
+    def _settle(self, tree: LiveTree) -> None:
+        """Have the text of the newest commit opened, so that the next round can trim what was changed before it."""
+        self._settled[tree.no] = pdh = tree.pdh
+        answer = self._link.request("open", id=tree.uuid)
+
+        def settle() -> None:
+            if answer.exception() is not None:
+                return
+            record = decode_record(answer.result()["entry"])
+            if isinstance(record, CollectionRecord) and record.pdh == pdh == tree.pdh:
+                settle_on(tree, Manifest(Path(answer.result()["manifest"]).read_bytes()))
+
+        answer.add_done_callback(lambda _: self._came_back(settle))
