@@ -37,7 +37,7 @@ _BUSY_TICK_S: Final = 0.05  # how long a sealed block may wait to be told
 _IDLE_TICK_S: Final = 0.25
 _FIRST_RETRY_S: Final = 1.0
 _LAST_RETRY_S: Final = 60.0
-TRIM_PAUSE_S: Final = 5.0
+_TRIM_PAUSE_S: Final = 5.0
 
 
 class Backend(Protocol):
@@ -330,7 +330,7 @@ class Housekeeper:
         now = self._clock.monotonic()
         if sum(tree.loaded for tree in trees) * NODE_BYTES <= self._memory_bytes // 2 or now < self._trim_at:
             return
-        self._trim_at = now + TRIM_PAUSE_S
+        self._trim_at = now + _TRIM_PAUSE_S
         for tree in trees:
             trim(tree, shown.knows)
             if tree.root.below_changed and tree.uuid is not None and self._settled.get(tree.no) != tree.pdh:

@@ -6,7 +6,7 @@ import itertools
 
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.ranges import HOLE, SegmentMap
-from arvfuse.sdk.nodes import DirNode, FileNode, Path
+from arvfuse.sdk.nodes import TRIMMED, DirNode, FileNode, Path
 from arvfuse.sdk.tree import Tree
 
 A = "781e5e245d69b566979b86e28d23f2c7+10"
@@ -31,6 +31,10 @@ def test_a_directory_is_read_when_somebody_looks() -> None:
     path: Path = (b"d", b"e")
     assert (below.path, root.path, below.is_dir, below.load(tree.new_number)) == (path, (), True, {})
     assert (root.files_changed, root.below_changed) == (False, False)
+
+
+def test_no_epoch_has_the_stamp_of_a_forgotten_node() -> None:
+    assert TRIMMED < FileNode(1, Tree(None, number=itertools.count(2).__next__)).stamp < 0
 
 
 def test_a_clean_file_has_no_map() -> None:

@@ -91,11 +91,14 @@ class FakeShown:
     def expire(self):
         return True
 
+    def knows(self, number):
+        return False
+
 
 class House:
     """A mount's parts with a housekeeper that only steps."""
 
-    def __init__(self, place, *, spool_bytes=1 << 30, read_write=True, store=None):
+    def __init__(self, place, *, spool_bytes=1 << 30, read_write=True, store=None, memory_bytes=256 << 20):
         self.clock = FakeClock()
         self.catalog = MemoryCatalog(clock=self.clock)
         store = store or MemoryStore()
@@ -107,8 +110,9 @@ class House:
         self.backend: FakeBackend = FakeBackend(committer, Lookups(self.catalog, place))
         link: Backend = self.backend
         self.keeper = Housekeeper(
-            self.workspace, link, self.clock, timing=Timing(quiet_s=1, deadline_s=30), read_write=read_write
-        )
+            self.workspace, link, self.clock, timing=Timing(quiet_s=1, deadline_s=30), read_write=read_write,
+            memory_bytes=memory_bytes,
+        )  # fmt: skip
         self.committer = committer
 
     def new(self, name="one"):
@@ -368,3 +372,20 @@ def test_the_thread_ends_when_it_is_closed_and_fails_what_comes_later(house):
         house.keeper.commit([tree]).result(PATIENCE_S)
     assert "failure=None" in repr(house.keeper)
     assert Version(2) == house.version(tree)
+
+
+def test_nodes_in_memory_keep_within_half_of_what_may_be_used(tmp_path):
+    house = House(tmp_path, memory_bytes=2 * 450 * 8)
+    show(house)
+    tree = house.new()
+    inner = tree.mkdir(tree.root, b"inner")
+    for number in range(20):
+        tree.write(tree.create(inner, b"%d" % number), 0, b"foo")
+    house.step(1.1)  # commits; what is not committed stays
+    assert len(inner.entries) == 20
+    house.step(6)  # has the text opened
+    house.step()
+    house.step(6)
+    assert inner.entries is None
+    assert tree.read(tree.lookup(inner, b"7"), 0, 9) == b"foo"
+    house.close()
