@@ -170,10 +170,9 @@ class ContentTree(LoggedTree):
                 return False
             now = tree.shared.clock.time_ns()
             tree.bind(file)
-            tree.ensure_base()
             flags = records.ORPHAN if file.parent is None else 0
             body = records.encode_inline(file.no, offset)
-            seq, address = tree.shared.append(tree.no, _WRITE_INLINE, body, view, flags=flags, wall_ns=now)
+            seq, address = tree.place(_WRITE_INLINE, body, view, flags=flags, wall_ns=now)
             tree._changed_at(seq)
             file.inline_parts += 1
             file.changed_seq = seq

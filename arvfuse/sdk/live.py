@@ -146,9 +146,8 @@ class LiveTree(ContentTree):
             if target is self:
                 seq = self.log(records.Rename(parent.no, name, new_parent.no, new_name), now)
             else:
-                self.ensure_base()
                 body = records.Move(self.no, parent.no, name, node.no, new_parent.no, new_name)
-                seq = target.log(body, now)
+                seq = target.log(body, now, source=self)
                 self._changed_at(seq)
                 self.shared.tie(self.no, target.no, seq)
                 self._hand_over(node, target)

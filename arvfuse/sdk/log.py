@@ -113,19 +113,20 @@ class LogWriter:
         size = HEADER.size + len(body) + len(data)
         now = wall_ns or self._clock.time_ns()
         with self._queue_lock:
-            if self._failure is not None:
-                raise self._failure
-            if self._position + size > self._file_bytes and self._position > FILE_HEADER.size:
-                self._number += 1
-                self._position = FILE_HEADER.size
-            self._seq += 1
-            seq = self._seq
-            address = address_of(self._number, self._position + HEADER.size + len(body))
-            self._queue.append((self._number, records.frame(seq, now, tree, flags, code, body, data)))
-            if len(data):
-                self._unwritten[address] = data
-            self._position += size
-        return seq, address
+            self._make_room_locked(size)
+            return self._queue_locked(tree, code, body, data, flags, now)
+
+    def append_in(
+        self, number: int, tree: int, code: int, body: bytes, data: bytes | memoryview = b"", *, flags: int = 0,
+        wall_ns: int = 0,
+    ) -> tuple[int, int] | None:  # fmt: skip
+        """As append(), but None, and nothing queued, if the record would not go into log file *number*: there is the
+        Base that it needs, and files are dropped one by one."""
+        size = HEADER.size + len(body) + len(data)
+        now = wall_ns or self._clock.time_ns()
+        with self._queue_lock:
+            self._make_room_locked(size)
+            return self._queue_locked(tree, code, body, data, flags, now) if self._number == number else None
 
     def flush(self, seq: int) -> None:
         """Return when every record up to *seq* survives the death of our processes. LogFailed if it cannot."""
@@ -198,6 +199,26 @@ class LogWriter:
                 self._fds.clear()
         for fd in fds:
             os.close(fd)
+
+    def _make_room_locked(self, size: int) -> None:
+        """Go on to the next file if *size* bytes do not fit into this one. LogFailed."""
+        if self._failure is not None:
+            raise self._failure
+        if self._position + size > self._file_bytes and self._position > FILE_HEADER.size:
+            self._number += 1
+            self._position = FILE_HEADER.size
+
+    def _queue_locked(
+        self, tree: int, code: int, body: bytes, data: bytes | memoryview, flags: int, wall_ns: int
+    ) -> tuple[int, int]:
+        self._seq += 1
+        start = self._position + HEADER.size + len(body)
+        address = address_of(self._number, start)
+        self._queue.append((self._number, records.frame(self._seq, wall_ns, tree, flags, code, body, data)))
+        if len(data):
+            self._unwritten[address] = data
+        self._position = start + len(data)
+        return self._seq, address
 
     def _take_retired_locked(self) -> list[int]:
         retired, self._retired = self._retired, []

@@ -64,28 +64,42 @@ class LoggedTree(Tree):
         """Changes that no commit covered yet."""
         return self.changed_seq > self.asof
 
-    def log(self, body: Body, wall_ns: int = 0, *, orphan: bool = False, counts: bool = True) -> int:
-        """Queue a record, behind a Base record if this log file has none of ours."""
-        self.ensure_base()
+    def log(
+        self, body: Body, wall_ns: int = 0, *, orphan: bool = False, counts: bool = True, source: Self | None = None
+    ) -> int:  # fmt: skip
+        """Queue a record, behind a Base record in the same log file. *source*: another tree that it names."""
         flags = records.ORPHAN if orphan else 0
-        encoded = records.encode(body)
-        seq, _ = self.shared.append(self.no, CODES[type(body)], encoded, flags=flags, wall_ns=wall_ns)
+        seq, _ = self.place(CODES[type(body)], records.encode(body), flags=flags, wall_ns=wall_ns, source=source)
         if counts:
             self._changed_at(seq)
         return seq
 
-    def ensure_base(self) -> None:
+    def place(
+        self, code: int, body: bytes, data: bytes | memoryview = b"", *, flags: int = 0, wall_ns: int = 0,
+        source: Self | None = None,
+    ) -> tuple[int, int]:  # fmt: skip
+        """Queue a record; (its number, the address of *data*). A Base of every tree that it concerns stands before it
+        in the same log file, because the files before that go when they are covered."""
+        while True:
+            self._ensure_base()
+            if source is not None:
+                source._ensure_base()
+                if source._base_file != self._base_file:
+                    continue
+            placed = self.shared.append_in(self._base_file, self.no, code, body, data, flags=flags, wall_ns=wall_ns)
+            if placed is not None:
+                return placed
+
+    def _ensure_base(self) -> None:
         """Let the current log file say on what our records build."""
-        current = self.shared.log.file_number
-        if self._base_file == current:
+        if self._base_file == self.shared.log.file_number:
             return
-        self._base_file = current
         record = self.record
         body = records.Base(
             self.kind, self.uuid, self.version, self._base_pdh, self.asof,
             record.name if record else "", record.owner if record else None,
         )  # fmt: skip
-        self.shared.append(self.no, CODES[records.Base], records.encode(body))
+        self._base_file = self.shared.append(self.no, CODES[records.Base], records.encode(body))
 
     def rebase(self, seq: int, pdh: str) -> None:
         """A commit covered everything up to *seq*: our tree there is manifest *pdh*."""

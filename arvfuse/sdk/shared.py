@@ -66,23 +66,23 @@ class Shared:
         """The lock that makes writes and truncations of one file serial, held across page-cache I/O as the kernel's."""
         return self._file_locks[node % _FILE_LOCKS]
 
-    def append(
-        self, tree: int, code: int, body: bytes, data: bytes | memoryview = b"", *, flags: int = 0, wall_ns: int = 0
-    ) -> tuple[int, int]:
-        """Queue a record of *tree*; (sequence number, address of the data)."""
-        seq, address = self.log.append(tree, code, body, data, flags=flags, wall_ns=wall_ns)
-        number = address >> 32
-        with self._lock:
-            trees = self._log_seqs.get(number)
-            if trees is None:
-                trees = self._log_seqs[number] = {}
-            if trees.get(tree, 0) < seq:
-                trees[tree] = seq
+    def append(self, tree: int, code: int, body: bytes) -> int:
+        """Queue a record of *tree*; the number of the log file into which it goes."""
+        seq, address = self.log.append(tree, code, body)
+        self._note(tree, seq, address >> 32, 0)
+        return address >> 32
+
+    def append_in(
+        self, number: int, tree: int, code: int, body: bytes, data: bytes | memoryview = b"", *, flags: int = 0,
+        wall_ns: int = 0,
+    ) -> tuple[int, int] | None:  # fmt: skip
+        """Queue a record of *tree* in log file *number*; (number, address of the data), None if that is full."""
+        placed = self.log.append_in(number, tree, code, body, data, flags=flags, wall_ns=wall_ns)
+        if placed is not None:
+            self._note(tree, placed[0], number, len(data))
             if len(data):
-                self._log_charges[number] += len(data)
-        if len(data):
-            self.spool.charge(len(data))
-        return seq, address
+                self.spool.charge(len(data))
+        return placed
 
     def pace(self) -> None:
         """Hold a writer that is ahead of the store until there is room in the spool; its bytes are accepted already.
@@ -185,6 +185,16 @@ class Shared:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def _note(self, tree: int, seq: int, number: int, length: int) -> None:
+        with self._lock:
+            trees = self._log_seqs.get(number)
+            if trees is None:
+                trees = self._log_seqs[number] = {}
+            if trees.get(tree, 0) < seq:
+                trees[tree] = seq
+            if length:
+                self._log_charges[number] += length
 
     def _uncharge(self, block: BufferBlock) -> None:
         charged, block.charged = block.charged, 0

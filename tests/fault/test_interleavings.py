@@ -119,3 +119,26 @@ def test_a_move_at_a_commit_point_is_in_both_trees_or_in_none(
         source.close_gate = move_meanwhile  # type: ignore[method-assign] # the moment between choice and gate
         chosen, _ = session.workspace.commit_point([source])
         assert {tree.no for tree in chosen} == {source.no, target.no}
+
+
+def test_each_log_file_says_on_what_its_records_build(
+    tmp_path: Path, store: MemoryStore, catalog: MemoryCatalog
+) -> None:
+    """Log files before it are dropped when they are covered; what follows has to be understood without them."""
+    one, two = catalog.create(name="one"), catalog.create(name="two")
+    with Session(tmp_path, store=store, catalog=catalog, spool_bytes=16 << 20) as session:  # log files of 2 MiB
+        tree, other = session.open(one), session.open(two)
+        expected: dict[tuple[bytes, ...], bytes | None] = {}
+        for number in range(10):
+            name, data = b"%d" % number, noise(700_000, number)
+            chosen, seq = session.workspace.commit_point([tree])
+            put_file(tree, name, data)  # while a commit is on its way
+            outcomes = session.committer.commit([each.no for each in chosen], seq)
+            session.workspace.take(outcomes)
+            expected[name,] = data
+        assert session.workspace.log.numbers()[0] > 2
+        tree.rename(tree.root, b"9", other.root, b"9")
+        moved = {(b"9",): expected.pop((b"9",))}
+    recovered(tmp_path, store=store, catalog=catalog)
+    assert saved_contents(catalog, store, one.uuid) == expected
+    assert saved_contents(catalog, store, two.uuid) == moved

@@ -287,3 +287,14 @@ def test_write_all_goes_on_after_short_writes(tmp_path: Path, monkeypatch: pytes
     with open(tmp_path / "f", "wb") as file:
         write_all(file.fileno(), parts)
     assert (tmp_path / "f").read_bytes() == b"".join(parts)
+
+
+def test_a_record_that_belongs_to_a_file_is_not_put_into_the_next(tmp_path: Path) -> None:
+    log = writer(tmp_path, file_bytes=1000)
+    inline = CODES[records.WriteInline]
+    assert log.append_in(1, 1, inline, records.encode_inline(7, 0), bytes(800)) is not None
+    assert log.append_in(1, 1, inline, records.encode_inline(7, 0), bytes(200)) is None
+    assert (log.file_number, log.seq) == (2, 1)
+    assert log.append_in(2, 1, inline, records.encode_inline(7, 0), bytes(200)) is not None
+    log.close()
+    assert (log_numbers(tmp_path), len(bodies(tmp_path))) == ([1, 2], 2)

@@ -81,7 +81,9 @@ def test_what_was_committed_together_is_tied_no_more(shared: Shared) -> None:
 
 def test_each_kind_of_reference_is_read_where_it_lies(shared: Shared) -> None:
     locator = shared.store.put(b"stored bytes")
-    _, address = shared.append(1, 8, bytes(16), b"inline bytes")
+    placed = shared.append_in(shared.append(1, 8, bytes(16)), 1, 8, bytes(16), b"inline bytes")
+    assert placed is not None
+    address = placed[1]
     block = shared.blocks.new(cast(FileNode, None), 0)
     block.pwrite(memoryview(b"buffered bytes"), 0)
     assert bytes(shared.fetch(locator, 7, 5)) == b"bytes"
@@ -101,8 +103,10 @@ def test_a_reference_out_of_date_says_so_and_a_lost_block_is_something_else(shar
 
 
 def test_a_log_file_knows_its_trees_and_its_bytes(shared: Shared) -> None:
-    for tree, size in ((1, 100), (2, 0), (1, 20), (3, 150)):  # the last one does not fit in the first file
-        shared.append(tree, 8, bytes(16), bytes(size))
+    for tree, size in ((1, 100), (2, 0), (1, 20)):
+        assert shared.append_in(1, tree, 8, bytes(16), bytes(size)) is not None
+    assert shared.append_in(1, 3, 8, bytes(16), bytes(150)) is None  # does not fit there
+    assert shared.append_in(2, 3, 8, bytes(16), bytes(150)) is not None
     shared.log.flush(4)
     assert (shared.log_seqs(1), shared.log_seqs(2), shared.log_seqs(9)) == ({1: 3, 2: 2}, {3: 4}, {})
     assert shared.spool.level == 270
