@@ -4,8 +4,11 @@ A block belongs to one piece of one file until it is sealed; its spool file is p
 lies at offset o, so bytes that are written again go to the same place. Which ranges count is known to the file's
 segments alone. States move by the table in ``model.blockstate`` only.
 
-Threading: state, writers and ``closing`` of a block are guarded by the lock of its file's tree; the table by BLOCKS.
-Reads and writes of spool files take no lock.
+Descriptors are few: programs write more files between two commits than a process may have open. So an idle block's
+file may be closed, and is opened again when it is read or written.
+
+Threading: state, writers and ``closing`` of a block are guarded by the lock of its file's tree; the table, descriptors
+and their users by BLOCKS. Reads and writes of spool files hold no lock.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +26,7 @@ from arvfuse.sdk.nodes import FileNode
 from arvfuse.sync import Rank, RankedLock
 
 READ_ONLY_MODE: Final = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+IDLE_FILES: Final = 256  # descriptors of spool files in nobody's hand; the usual limit of a process is 1,024
 
 
 def spool_path(directory: Path, block: int) -> Path:
@@ -34,11 +39,16 @@ class DroppedBlock(LookupError):
 
 
 class BufferBlock:
-    """One block on its way. *size*: bytes of its spool file; *charged*: what the spool account was charged for it."""
+    """One block on its way. *size*: bytes of its spool file; *charged*: what the spool account was charged for it;
+    *fd*: the descriptor of its spool file, -1 while that is closed; *users*: who has it in hand."""
 
-    __slots__ = ("charged", "closing", "fd", "file", "no", "path", "piece", "seal_seq", "size", "state", "writers")
+    __slots__ = (
+        "_table", "charged", "closing", "fd", "file", "no", "path", "piece", "seal_seq", "size", "state", "users",
+        "writers",
+    )  # fmt: skip
 
-    def __init__(self, no: int, file: FileNode, piece: int, path: Path, fd: int) -> None:
+    def __init__(self, table: BlockTable, no: int, file: FileNode, piece: int, path: Path, fd: int) -> None:
+        self._table: Final = table
         self.no = no
         self.file = file
         self.piece = piece
@@ -50,6 +60,7 @@ class BufferBlock:
         self.size = 0
         self.charged = 0
         self.seal_seq = 0
+        self.users = 0
 
     def __repr__(self) -> str:
         return f"<BufferBlock {self.no} {self.state.name} size={self.size} writers={self.writers}>"
@@ -61,18 +72,22 @@ class BufferBlock:
     def pwrite(self, data: memoryview, offset: int) -> None:
         """All of *data* at *offset*. NoSpace, StoreUnavailable."""
         try:
-            while len(data):
-                written = os.pwrite(self.fd, data, offset)
-                data = data[written:]
-                offset += written
+            fd = self._table.borrow(self)
+            try:
+                while len(data):
+                    written = os.pwrite(fd, data, offset)
+                    data = data[written:]
+                    offset += written
+            finally:
+                self._table.give_back(self)
         except OSError as exc:
             if exc.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoSpace(str(self.path.parent), "no room in the spool") from exc
             raise StoreUnavailable(f"spool file {self.path}: {exc.strerror}") from exc
 
     def finish(self) -> None:
-        """No more writing: the file is made 0444. Its descriptor stays for reading."""
-        os.fchmod(self.fd, READ_ONLY_MODE)
+        """No more writing: the file is made 0444."""
+        os.chmod(self.path, READ_ONLY_MODE)
 
 
 class BlockTable:
@@ -83,8 +98,7 @@ class BlockTable:
         self._lock: Final = RankedLock(Rank.BLOCKS)
         self._blocks: dict[int, BufferBlock] = {}  # guarded by: _lock
         self._next = 1  # guarded by: _lock
-        self._reading = 0  # reads with a descriptor in hand; guarded by: _lock
-        self._retired: list[int] = []  # descriptors of dropped blocks; guarded by: _lock
+        self._idle: OrderedDict[int, BufferBlock] = OrderedDict()  # open, unused, oldest first; guarded by: _lock
 
     def new(self, file: FileNode, piece: int) -> BufferBlock:
         """A WRITABLE block with an empty spool file. NoSpace, StoreUnavailable."""
@@ -103,9 +117,11 @@ class BlockTable:
             if exc.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoSpace(str(path.parent), "no room in the spool") from exc
             raise StoreUnavailable(f"spool file {path}: {exc.strerror}") from exc
-        block = BufferBlock(number, file, piece, path, fd)
+        block = BufferBlock(self, number, file, piece, path, fd)
         with self._lock:
             self._blocks[number] = block
+            surplus = self._rest_locked(block)
+        _close(surplus)
         return block
 
     def get(self, number: int) -> BufferBlock | None:
@@ -124,11 +140,39 @@ class BlockTable:
             block = self._blocks.get(number)
             if block is None:
                 raise DroppedBlock(number)
-            self._reading += 1
         try:
-            return pread_exactly(block.fd, offset, length)
+            fd = self.borrow(block)
+        except FileNotFoundError:
+            raise DroppedBlock(number) from None
+        try:
+            return pread_exactly(fd, offset, length)
         finally:
-            self._done_reading()
+            self.give_back(block)
+
+    def borrow(self, block: BufferBlock) -> int:
+        """A descriptor of the block's spool file, opened if need be, until it is given back. OSError."""
+        with self._lock:
+            if block.fd >= 0:
+                block.users += 1
+                self._idle.pop(block.no, None)
+                return block.fd
+        writable = block.state is State.WRITABLE
+        fd = os.open(block.path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+        with self._lock:
+            surplus = [fd] if block.fd >= 0 else []
+            if not surplus:
+                block.fd = fd
+            block.users += 1
+            self._idle.pop(block.no, None)
+        _close(surplus)
+        return block.fd
+
+    def give_back(self, block: BufferBlock) -> None:
+        """What borrow() gave is used no more."""
+        with self._lock:
+            block.users -= 1
+            surplus = [] if block.users else self._rest_locked(block)
+        _close(surplus)
 
     def drop(self, number: int) -> BufferBlock | None:
         """Forget the block (DISCARD) and unlink its spool file; its former self."""
@@ -138,31 +182,39 @@ class BlockTable:
                 return None
             block.advance(Event.DISCARD)
             del self._blocks[number]
-            self._retired.append(block.fd)
-            idle = [] if self._reading else self._take_retired_locked()
-        for fd in idle:
-            os.close(fd)
+            surplus = [] if block.users else self._rest_locked(block)
+        _close(surplus)
         block.path.unlink(missing_ok=True)
         return block
 
     def close(self) -> None:
         """Close every descriptor; the files stay for whoever recovers."""
         with self._lock:
-            fds = [block.fd for block in self._blocks.values()] + self._take_retired_locked()
+            fds = [_taken(block) for block in self._blocks.values() if block.fd >= 0]
             self._blocks.clear()
-        for fd in fds:
-            os.close(fd)
+            self._idle.clear()
+        _close(fds)
 
-    def _done_reading(self) -> None:
-        with self._lock:
-            self._reading -= 1
-            idle = [] if self._reading else self._take_retired_locked()
-        for fd in idle:
-            os.close(fd)
+    def _rest_locked(self, block: BufferBlock) -> list[int]:
+        """Nobody has the block's descriptor in hand: it is kept for the next, or given up; what is to be closed."""
+        if block.fd < 0:
+            return []
+        if block.no not in self._blocks:
+            self._idle.pop(block.no, None)
+            return [_taken(block)]
+        self._idle[block.no] = block
+        self._idle.move_to_end(block.no)
+        return [_taken(self._idle.popitem(last=False)[1]) for _ in range(len(self._idle) - IDLE_FILES)]
 
-    def _take_retired_locked(self) -> list[int]:
-        retired, self._retired = self._retired, []
-        return retired
+
+def _taken(block: BufferBlock) -> int:
+    fd, block.fd = block.fd, -1
+    return fd
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def pread_exactly(fd: int, offset: int, length: int) -> bytes:

@@ -14,7 +14,15 @@ import pytest
 
 from arvfuse.errors import Damaged, NoSpace, StoreUnavailable
 from arvfuse.model.blockstate import Event, InvalidTransition, State
-from arvfuse.sdk.blocks import READ_ONLY_MODE, BlockTable, BufferBlock, DroppedBlock, pread_exactly, spool_path
+from arvfuse.sdk.blocks import (
+    IDLE_FILES,
+    READ_ONLY_MODE,
+    BlockTable,
+    BufferBlock,
+    DroppedBlock,
+    pread_exactly,
+    spool_path,
+)
 from arvfuse.sdk.nodes import FileNode
 
 FILE = cast(FileNode, None)  # a table only carries it
@@ -95,6 +103,30 @@ def test_a_descriptor_stays_open_while_somebody_reads(table: BlockTable, monkeyp
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(one.fd)
     assert table.read(two.no, 0, 3) == b"abc"
+
+
+def test_few_descriptors_serve_many_blocks(table: BlockTable) -> None:
+    blocks = [filled(table, b"block %d" % number) for number in range(IDLE_FILES + 3)]
+    assert [block.no for block in blocks if block.fd < 0] == [1, 2, 3]
+    blocks[0].pwrite(memoryview(b"BL"), 0)  # opened again, and another one closed
+    assert [block.no for block in blocks if block.fd < 0] == [2, 3, 4]
+    blocks[1].finish()
+    assert table.read(1, 0, 7) == b"BLock 0"
+    blocks[1].advance(Event.SEAL)
+    assert table.read(2, 0, 7) == b"block 1"
+    assert [block.no for block in blocks if block.fd < 0] == [3, 4, 5]
+    assert table.drop(3) is blocks[2]
+    with pytest.raises(DroppedBlock):
+        table.read(3, 0, 1)
+    spool_path(blocks[3].path.parent.parent, 4).unlink()  # as a drop does, between the look and the opening
+    with pytest.raises(DroppedBlock):
+        table.read(4, 0, 1)
+    with pytest.raises(StoreUnavailable):
+        blocks[3].pwrite(memoryview(b"x"), 0)
+    fd = table.borrow(blocks[9])
+    assert (blocks[9].users, os.pread(fd, 7, 0)) == (1, b"block 9")
+    table.give_back(blocks[9])
+    assert blocks[9].users == 0
 
 
 def test_close_leaves_the_files_to_whoever_recovers(table: BlockTable) -> None:
