@@ -63,7 +63,8 @@ class PowerCut:
         path = Path(os.readlink(f"/proc/self/fd/{fd}"))
         if stat.S_ISDIR(status.st_mode):
             if path.is_relative_to(self._top):
-                self._names[path] = {entry.name: entry.inode() for entry in os.scandir(path)}
+                with os.scandir(path) as entries:
+                    self._names[path] = {entry.name: entry.inode() for entry in entries}
         else:
             self._held.append(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC))
             self._files[status.st_ino] = os.pread(self._held[-1], status.st_size, 0)
