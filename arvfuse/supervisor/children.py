@@ -13,6 +13,7 @@ import faulthandler
 import gc
 import logging
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Callable, Collection
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _BUG: Final = 70  # EX_SOFTWARE
 _STANDARD: Final = (0, 1, 2)
+_DESCRIPTORS: Final = 65536  # big manifests and records of every collection in use are mapped, each by a descriptor
 
 
 BACKEND_NICENESS: Final = 10
@@ -172,9 +174,17 @@ def _become(name: str, keep: Collection[int]) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _close_all_but(keep)
+    _raise_descriptor_limit()
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     with contextlib.suppress(OSError):  # only what ps shows
         Path("/proc/self/comm").write_text(f"arvfuse-{name}"[:15])
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _close_all_but(keep: Collection[int]) -> None:

@@ -50,6 +50,20 @@ print(child)
     assert callable(fork)
 
 
+def test_a_child_may_open_many_files(tmp_path):
+    code = """
+import os, resource
+from arvfuse.supervisor.children import fork
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+def body(): return int(resource.getrlimit(resource.RLIMIT_NOFILE) == (wanted, hard))
+child = fork(body, "test", ())
+print(os.waitstatus_to_exitcode(os.waitpid(child.process, 0)[1]), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    assert in_a_process(tmp_path, code) == "1 100\n"
+
+
 def test_a_child_that_fails_ends_with_its_own_code(tmp_path):
     code = """
 import os, logging
