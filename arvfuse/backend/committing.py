@@ -84,6 +84,10 @@ class Committing:
         """Commit *trees* up to *seq*; one outcome for each."""
         return self._submit(lambda committer: committer.commit(trees, seq, keep_previous=keep_previous))
 
+    def provide(self, tree: int, text: bytes) -> Future[None]:
+        """*text* is what *tree* starts from; no record has it."""
+        return self._submit(lambda committer: committer.provide(tree, text))
+
     def forget(self, blocks: Sequence[int]) -> None:
         """The engine dropped these blocks."""
 

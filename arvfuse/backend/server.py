@@ -128,6 +128,9 @@ class Backend:
                 args["trees"], args["seq"], keep_previous=bool(args.get("keep_previous"))
             )
             outcomes.add_done_callback(lambda done: self._answer(number, done, _encode_outcomes))
+        elif op == "provide":
+            provided = self._committing.provide(args["tree"], Path(args["file"]).read_bytes())
+            provided.add_done_callback(lambda done: self._answer(number, done, lambda _: {}))
         elif op == "forget":
             self._committing.forget(args["blocks"])
             self._reply(number, {})

@@ -29,6 +29,8 @@ def mount(asked: Any) -> int:
         asked.mountpoint,
         os.environ,
         root=asked.collection,
+        content=asked.content,
+        result=asked.result,
         foreground=asked.foreground,
         ready_fd=asked.ready_fd,
     )

@@ -78,6 +78,8 @@ def _mount(commands: Any) -> None:
     parser.add_argument("--allow-other", action="store_true", default=None, help="other users may use the mount")
     parser.add_argument("--subtype", metavar="NAME", help="type fuse.NAME in the mount table (arvfuse)")
     parser.add_argument("--logfile", metavar="FILE", help="where messages go (the mount's directory)")
+    parser.add_argument("--content", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--ready-fd", metavar="FD", type=int, help=argparse.SUPPRESS)
 
 

@@ -32,9 +32,11 @@ from arvfuse.fusedir.host import Settings as DirectorySettings
 from arvfuse.fusefile import live_tree
 from arvfuse.model.collections import CollectionRecord, MountId
 from arvfuse.model.manifests import Manifest
+from arvfuse.model.normalizing import pdh
 from arvfuse.notify import Notifier
 from arvfuse.operations import Operations
 from arvfuse.ports import BlockStore, Clock
+from arvfuse.sdk.checkpoints import Checkpoints
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.workspace import Workspace
@@ -164,12 +166,17 @@ class StoreDurable(Operations):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mounting:
-    """What is mounted where. *root*: a uuid or portable data hash, None for the whole store."""
+    """What is mounted where. *root*: what a user calls a collection, None for the whole store.
+
+    *content*: a file with a manifest text that no record has, mounted instead; when everything is committed at the
+    end, *result* is a file with what it has become."""
 
     mount: MountId
     directory: Path
     mountpoint: Path
     root: str | None = None
+    content: Path | None = None
+    result: Path | None = None
 
 
 class EngineProcess:
@@ -239,7 +246,9 @@ class EngineProcess:
         # Imported here: where llfuse is not installed this is one line for the user, and nothing else needs it.
         from arvfuse.drivers.llfuse_driver import LlfuseDriver, mount_options
 
-        root = self._resolve_root()
+        root: str | LiveTree | None = self._resolve_root()
+        if self._mounting.content is not None:
+            root = self._open_content(self._mounting.content)
         options = mount_options(
             mount_id=self._mounting.mount,
             subtype=self._settings.subtype,
@@ -266,6 +275,8 @@ class EngineProcess:
             notifier.close(_NOTIFY_CLOSE_S)
             driver.close()
         left = self._commit_all() if self._settings.read_write else []
+        if isinstance(root, LiveTree) and self._mounting.result is not None and not left:
+            self._write_result(root, self._mounting.result)
         self._tell({"told": "ended", "left": left, "troubles": self._housekeeper.troubles})
         return 7 if left else 0
 
@@ -281,6 +292,24 @@ class EngineProcess:
         except TimeoutError:
             raise StoreUnavailable(f"{wanted}: no answer from the store within {bound:g} s; try again") from None
         return identity
+
+    def _open_content(self, content: Path) -> LiveTree:
+        """A tree that no record has. It is kept as an output: a recovery makes a collection of what was changed."""
+        text = _map_text(content)
+        tree = self._workspace.open_tree(None, Manifest(text), kind="output", writable=self._settings.read_write)
+        self._link.request("provide", tree=tree.no, file=str(content)).result(self._settings.stall_bound)
+        with tree.lock:
+            tree.pdh = pdh(text)
+            tree.rebase(tree.asof, tree.pdh)
+        return tree
+
+    def _write_result(self, tree: LiveTree, result: Path) -> None:
+        """What the tree has become; nothing if it was not changed."""
+        committed = Checkpoints(self._mounting.directory)
+        covered = committed.covered(tree.no)
+        text = committed.text(covered.pdh) if covered is not None and covered.seq > 0 else None
+        if text is not None:
+            result.write_bytes(text)
 
     def _commit_all(self) -> list[str]:
         """Commit until nothing is left, the supervisor gives up, or the store makes no progress; what is left."""

@@ -58,13 +58,15 @@ def launch(
     environment: Mapping[str, str],
     *,
     root: str | None = None,
+    content: Path | None = None,
+    result: Path | None = None,
     foreground: bool = False,
     ready_fd: int | None = None,
 ) -> int:
     """Mount the store, or collection *root* of it, at *mountpoint*; the exit code.
 
     Returns when the mount is ready, or in the foreground when it has ended. *ready_fd* is a pipe that is told, in one
-    JSON line, that the mount is ready or why it is not."""
+    JSON line, that the mount is ready or why it is not. *content*, *result*: see Mounting."""
     tell = _teller(ready_fd)
     try:
         release_dead(mountpoint, environment, settings.store)
@@ -74,8 +76,19 @@ def launch(
     except ArvfuseError as error:
         tell({"error": encode_error(error)})
         raise
+
+    def mounting(directory: MountDirectory) -> Mounting:
+        return Mounting(
+            mount=directory.mount,
+            directory=directory.path,
+            mountpoint=mountpoint,
+            root=root,
+            content=content,
+            result=result,
+        )
+
     if foreground:
-        return _supervise(settings, mountpoint, root, environment, tell, background=False)
+        return _supervise(settings, environment, tell, mounting, background=False)
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -86,7 +99,7 @@ def launch(
     code = 70
     try:
         os.setsid()
-        code = _supervise(settings, mountpoint, root, environment, _teller(writer), background=True)
+        code = _supervise(settings, environment, _teller(writer), mounting, background=True)
     except BaseException:  # top of a process
         log.exception("the supervisor failed")
     finally:
@@ -204,10 +217,9 @@ def _await_ready(reader: int) -> int:
 
 def _supervise(
     settings: Settings,
-    mountpoint: Path,
-    root: str | None,
     environment: Mapping[str, str],
     tell_ready: Callable[[Message], None],
+    mounting_in: Callable[[MountDirectory], Mounting],
     *,
     background: bool,
 ) -> int:
@@ -224,7 +236,7 @@ def _supervise(
         try:
             _start_log(settings, directory.path, background=background)
             os.chdir("/")
-            mounting = Mounting(mount=directory.mount, directory=directory.path, mountpoint=mountpoint, root=root)
+            mounting = mounting_in(directory)
             registry = control.register(directory.path, directory.mount, environment)
             processes = Processes(mounting, settings, {directory.lock})
             supervisor = Supervisor(mounting, settings, SystemClock(), processes, tell_once)

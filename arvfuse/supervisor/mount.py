@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 from arvfuse.backend.messages import decode_error
 from arvfuse.errors import ArgumentError, ArvfuseError, Busy, NotCommitted, StoreUnavailable
 from arvfuse.model.collections import MountId
+from arvfuse.sdk.collection import Collection
 from arvfuse.supervisor import control
 from arvfuse.supervisor.mountinfo import real_path
 
@@ -34,8 +35,10 @@ class Mount:
     """``with arvfuse.Mount(store=DIR, mountpoint=PLACE, read_write=True) as mount: ...``
 
     *store*: a directory. *mountpoint*: an empty directory, None: a temporary one, removed afterwards. *collection*: a
-    uuid, a portable data hash, ``name@version`` or ``home/NAME`` as the root. *options*: further long options of
-    ``arvfuse mount``, e.g. ``{"commit-quiet": "0.5"}``. *deadline_s*: how long the end may wait for the store."""
+    uuid, a portable data hash, ``name@version`` or ``home/NAME`` as the root. *content*: an SDK collection of that
+    store, saved or not, whose content is the root instead; after a read-write mount it has the changes (merged, if it
+    was changed meanwhile), unsaved. *options*: further long options of ``arvfuse mount``, e.g.
+    ``{"commit-quiet": "0.5"}``. *deadline_s*: how long the end may wait for the store."""
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Mount:
         mountpoint: str | os.PathLike[str] | None = None,
         read_write: bool = False,
         collection: str | None = None,
+        content: Collection | None = None,
         options: dict[str, str | bool] | None = None,
         deadline_s: float | None = None,
     ) -> None:
@@ -51,12 +55,14 @@ class Mount:
         self._asked: Final = Path(mountpoint).absolute() if mountpoint is not None else None
         self._read_write: Final = read_write
         self._collection: Final = collection
+        self._content: Final = content
         self._options: Final = dict(options or {})
         self._deadline_s: Final = deadline_s
         self._stack: Final = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
         self._place: Path | None = None
         self._mount: MountId | None = None
+        self._result: Path | None = None
 
     def __repr__(self) -> str:
         state = "mounted" if self._process is not None else "not mounted"
@@ -91,12 +97,13 @@ class Mount:
             if place is None:
                 place = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="arvfuse-mount-")))
             place = real_path(place)
+            content = self._hand_over(undo)
             reader, writer = os.pipe()
             undo.callback(os.close, reader)
             errors = undo.enter_context(tempfile.TemporaryFile())
             try:
                 process = subprocess.Popen(
-                    self._command(place, writer),
+                    [*self._command(writer), *content, "--", str(place)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
@@ -108,9 +115,7 @@ class Mount:
                 os.close(writer)
             self._mount = self._await_ready(process, reader, errors)
             self._process, self._place = process, place
-            if self._asked is None:
-                # The temporary directory lives as long as the mount.
-                self._stack.push(undo.pop_all())
+            self._stack.push(undo.pop_all())  # what is temporary lives as long as the mount
 
     def close(self) -> None:
         """Unmount, commit everything, end. NotCommitted, Busy (then it is mounted still). Harmless when repeated."""
@@ -129,13 +134,36 @@ class Mount:
         code = process.wait(_GRACE_S)
         place = self._place
         self._process = self._mount = self._place = None
-        self._stack.close()
+        try:
+            self._take_back()
+        finally:
+            self._stack.close()
         if code == 7:
             raise NotCommitted(f"{place}: {'; '.join(answer.get('left', [])) or 'not everything is committed'}")
         if code != 0:
             raise StoreUnavailable(f"{place}: {'; '.join(answer.get('troubles', [])) or f'ended with {code}'}")
 
-    def _command(self, place: Path, ready_fd: int) -> list[str]:
+    def _hand_over(self, undo: contextlib.ExitStack) -> list[str]:
+        """Have the content's blocks stored and its text in a file; the options that say so."""
+        if self._content is None:
+            return []
+        place = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="arvfuse-content-")))
+        text = self._content.manifest_text()
+        (place / "content").write_bytes(text.encode("utf-8", "surrogateescape"))
+        self._result = place / "result"
+        return [f"--content={place / 'content'}", f"--result={self._result}"]
+
+    def _take_back(self) -> None:
+        """Bring what was changed in the mount into the collection."""
+        if self._content is None or self._result is None or not self._result.exists():
+            return
+        changed = self._result.read_bytes().decode("utf-8", "surrogateescape")
+        before = (self._result.parent / "content").read_bytes().decode("utf-8", "surrogateescape")
+        base = Collection(before, host=self._content.host)
+        after = Collection(changed, host=self._content.host)
+        self._content.apply(base.diff(after))
+
+    def _command(self, ready_fd: int) -> list[str]:
         command = [sys.executable, "-m", "arvfuse", "mount", "--foreground", f"--ready-fd={ready_fd}"]
         command += [f"--store={self._store}", "--read-write" if self._read_write else "--read-only"]
         if self._collection is not None:
@@ -145,7 +173,7 @@ class Mount:
                 command.append(f"--{name}")
             elif value is not False:
                 command.append(f"--{name}={value}")
-        return [*command, "--", str(place)]
+        return command
 
     def _await_ready(self, process: subprocess.Popen[bytes], reader: int, errors: Any) -> MountId:
         ready, _, _ = select.select([reader], [], [], _READY_S)

@@ -11,9 +11,10 @@ import sys
 import pytest
 
 import arvfuse
-from arvfuse.errors import Busy, NoSuchRecord
+from arvfuse import session
+from arvfuse.errors import ArvfuseError, Busy, NoSuchRecord
 from tests.support import mounts
-from tests.support.programs import Program, ended, eventually
+from tests.support.programs import Program, ended, eventually, kill
 
 pytestmark = pytest.mark.mounted
 
@@ -294,3 +295,47 @@ def test_the_mount_object_mounts_and_commits(program):
             let_go(user)
     with pytest.raises(NoSuchRecord), arvfuse.Mount(store=program.store, collection="home/two"):
         pass
+
+
+def test_the_content_of_an_unsaved_collection_is_mounted_and_comes_back(program):
+    with session.open(program.store) as opened:
+        collection = opened.new()
+        with collection.open("a/file", "wb") as file:
+            file.write(b"foo")
+        with collection.open("old", "wb") as file:
+            file.write(b"old")
+        with arvfuse.Mount(store=program.store, content=collection) as mount:
+            assert (mount.path / "a" / "file").read_bytes() == b"foo"
+            with pytest.raises(OSError, match="Read-only"):
+                (mount.path / "new").touch()
+        with arvfuse.Mount(store=program.store, content=collection, read_write=True) as mount:
+            (mount.path / "a" / "more").write_bytes(os.urandom(3 << 20))
+            (mount.path / "old").unlink()
+            content = (mount.path / "a" / "more").read_bytes()
+        assert sorted(collection.keys()) == ["a"]
+        with collection.open("a/more", "rb") as file:
+            assert file.read() == content
+        collection.save_new("saved at last")
+    assert list(program.collections()) == ["saved at last"]
+    assert list((program.store / "mounts").iterdir()) == []
+
+
+def test_what_a_killed_mount_of_unsaved_content_held_is_kept_as_a_collection(program):
+    with session.open(program.store) as opened:
+        collection = opened.new()
+        with collection.open("file", "wb") as file:
+            file.write(b"foo")
+        mount = arvfuse.Mount(store=program.store, mountpoint=program.mountpoint, content=collection, read_write=True)
+        mount.start()
+        (mount.path / "more").write_bytes(b"bar")
+        processes = program.processes()
+        for process in processes.values():
+            os.kill(process, signal.SIGSTOP)
+        kill(processes)
+        eventually(lambda: all(ended(process) for process in processes.values()))
+        mounts.detach(program.mountpoint)
+        with pytest.raises(ArvfuseError):
+            mount.close()
+    program.run("recover", check=0)
+    ((_, record),) = program.collections().items()
+    assert program.run("ls", record["uuid"], check=0).stdout == "./file\n./more\n"
