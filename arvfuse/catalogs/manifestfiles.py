@@ -74,10 +74,11 @@ class ManifestFiles:
         """Make the directories and remove what killed writers left; once, by an opener that may write."""
         with self._translated():
             make_directory(self._beside)
-            for leftover in os.scandir(self._beside):
-                with contextlib.suppress(FileNotFoundError):
-                    if now_ns - leftover.stat().st_mtime_ns > _LEFTOVER_NS:
-                        os.unlink(leftover.path)
+            with os.scandir(self._beside) as leftovers:
+                for leftover in leftovers:
+                    with contextlib.suppress(FileNotFoundError):
+                        if now_ns - leftover.stat().st_mtime_ns > _LEFTOVER_NS:
+                            os.unlink(leftover.path)
 
     def place(self, pdh: PDH) -> Path:
         """Where the text of *pdh* lies if it is there. ArgumentError if *pdh* is none."""

@@ -94,7 +94,7 @@ class BlockFiles:
 
     def names(self) -> Iterator[tuple[str, int]]:
         """(digest, bytes) of every block, in the order of digests; what is no block is passed over."""
-        for fan in sorted(entry.name for entry in os.scandir(self.directory) if len(entry.name) == 3):
+        for fan in sorted(name for name in os.listdir(self.directory) if len(name) == 3):
             try:
                 with os.scandir(self.directory / fan) as entries:
                     found = sorted(entry.name for entry in entries if is_digest(entry.name) and entry.name[:3] == fan)

@@ -198,6 +198,7 @@ class EngineProcess:
             boot_id=boot_id(),
             spool_bytes=settings.spool_bytes or default_spool_bytes(store),
             reserve_bytes=_RESERVE_BYTES if settings.read_write else 0,
+            stall_bound_s=settings.stall_bound,
         )
         self._housekeeper: Final = Housekeeper(
             self._workspace,
