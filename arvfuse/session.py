@@ -9,6 +9,7 @@ Failure: errors of opening name the directory; a closed session's collections ar
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,9 @@ from arvfuse.sdk.collection import Collection, CollectionReader
 from arvfuse.sdk.host import Host
 from arvfuse.sdk.paths import PDH_RULE, UUID_RULE
 
+# More digits than a catalog can count to name no version.
+_VERSION: Final = re.compile(r"(.+)@([0-9]{1,18})", re.DOTALL)
+
 
 class Resolved(NamedTuple):
     """What an identity means: a record, or a content without one; *path* is what was said of the inside.
@@ -34,6 +38,11 @@ class Resolved(NamedTuple):
     pdh: PDH
     path: str
     current: bool
+
+    @property
+    def identity(self) -> str:
+        """What it is opened by: the uuid of what can be written to, else the portable data hash."""
+        return self.record.uuid if self.record is not None and self.current else str(self.pdh)
 
 
 class Session:
@@ -86,21 +95,20 @@ class Session:
         found = self.resolve(identity)
         if found.path:
             raise ArgumentError(f"{identity}: names something in a collection, not one")
-        what = found.record.uuid if found.record is not None and found.current else str(found.pdh)
-        return (CollectionReader if self.read_only else Collection)(what, host=self._host)
+        return (CollectionReader if self.read_only else Collection)(found.identity, host=self._host)
 
     def resolve(self, identity: str) -> Resolved:
         """What *identity* means: ``ID`` or ``ID/path``, where a path may begin at home. NoSuchRecord."""
-        head, _, inside = identity.strip("/").partition("/")
+        names = [name for name in identity.split("/") if name]
+        if not names:
+            raise ArgumentError(f"{identity!r}: not a collection; give a uuid, a hash, name@version or home/NAME")
+        head, inside = names[0], "/".join(names[1:])
         if UUID_RULE.fullmatch(head):
             record = self.catalog.get(head)
             return Resolved(record, record.pdh, inside, True)
         if PDH_RULE.fullmatch(head):
             return Resolved(None, PDH("+".join(head.split("+")[:2])), inside, False)
-        if not head:
-            raise ArgumentError("the identity of a collection cannot be empty")
-        names = identity.strip("/").split("/")
-        return self._below_home(identity, names[1:] if names[0] == "home" and len(names) > 1 else names)
+        return self._below_home(identity, names[1:] if head == "home" and len(names) > 1 else names)
 
     def close(self) -> None:
         """End the session and close the store. Idempotent."""
@@ -129,8 +137,7 @@ class Session:
     def _below_home(self, identity: str, names: list[str]) -> Resolved:
         owner = self.catalog.home().uuid
         for index, name in enumerate(names):
-            record = self.catalog.find(owner, name)
-            current = True
+            record, current = self._find(owner, name), True
             if record is None and "@" in name:
                 record, current = self._version(owner, name), False
             if isinstance(record, ProjectRecord):
@@ -139,15 +146,23 @@ class Session:
                 return Resolved(record, record.pdh, "/".join(names[index + 1 :]), current)
             else:
                 raise NoSuchRecord(f"{identity}: no such collection; `arvfuse collections` lists those there are")
-        raise NoSuchRecord(f"{identity}: is a project, not a collection")
+        raise NoSuchRecord(f"{identity}: a project, not a collection; `arvfuse collections` lists those there are")
 
     def _version(self, owner: str, name: str) -> CollectionRecord | None:
         """The record of ``name@version``."""
-        base, _, version = name.rpartition("@")
-        record = self.catalog.find(owner, base)
-        if not isinstance(record, CollectionRecord) or not version.isdigit():
+        match = _VERSION.fullmatch(name)
+        record = self._find(owner, match.group(1)) if match else None
+        if match is None or not isinstance(record, CollectionRecord):
             return None
-        return self.catalog.get(record.uuid, version=Version(int(version)))
+        return self.catalog.get(record.uuid, version=Version(int(match.group(2))))
+
+    def _find(self, owner: str, name: str) -> CollectionRecord | ProjectRecord | None:
+        """The record of that name; none has one that is not UTF-8."""
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            return None
+        return self.catalog.find(owner, name)
 
 
 def open(
