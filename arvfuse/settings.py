@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +36,9 @@ _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _PREFIX: Final = "ARVFUSE_"
 _CONFIG_VARIABLE: Final = "ARVFUSE_CONFIG"
+MAX_SECONDS: Final = 1_000_000_000
+"""The longest time an option can say: what every clock and wait can count."""
+_MAX_SIZE_BYTES: Final = 8388607 << 40
 _MIN_MEMORY_BYTES: Final = 64 * _MIB
 _MIN_SPOOL_BYTES: Final = 128 * _MIB
 
@@ -79,7 +83,10 @@ def parse_size(text: str) -> int:
     unit = _UNITS.get(match.group(2).lower()) if match else None
     if match is None or unit is None:
         raise UsageError(f"{text!r}: not a size; write it like 1048576 or 64MiB")
-    return int(float(match.group(1)) * unit)
+    size = int(Decimal(match.group(1)) * unit)
+    if size > _MAX_SIZE_BYTES:
+        raise UsageError(f"{text!r}: more than anything can hold; give it at most 8388607TiB")
+    return size
 
 
 def parse_seconds(text: str) -> float:
@@ -87,7 +94,10 @@ def parse_seconds(text: str) -> float:
     match = _SECONDS.fullmatch(text)
     if match is None:
         raise UsageError(f"{text!r}: not a time in seconds; write it like 15 or 0.5s")
-    return float(match.group(1))
+    seconds = float(match.group(1))
+    if seconds > MAX_SECONDS:
+        raise UsageError(f"{text!r}: too long to wait for; give it at most {MAX_SECONDS} seconds")
+    return seconds
 
 
 def load(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
@@ -121,7 +131,7 @@ def parse_value(key: str, text: str, where: str) -> Any:
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
     if key in _PATHS:
-        return Path(text)
+        return _parse_path(key, text, where)
     if key in _TEXTS:
         return text
     if key in _CHOICES:
@@ -131,6 +141,17 @@ def parse_value(key: str, text: str, where: str) -> Any:
     if text.lower() in _TRUE | _FALSE:
         return text.lower() in _TRUE
     raise UsageError(f"{where}: {text!r} is neither yes nor no; write one of them")
+
+
+def _parse_path(key: str, text: str, where: str) -> Path:
+    if not text:
+        raise UsageError(f"{where}: empty; name a path, or leave it out")
+    scheme, separator, rest = text.partition("://")
+    if key == "store" and separator:
+        if scheme != "file" or not rest.startswith("/"):
+            raise UsageError(f"{where}: {text!r}: not a store that is known here; name a local directory")
+        return Path(rest)
+    return Path(text)
 
 
 def _base(environment: Mapping[str, str], variable: str, below_home: str) -> Path:
@@ -171,8 +192,10 @@ def _from_file(environment: Mapping[str, str]) -> dict[str, Any]:
         key = str(option).replace("-", "_")
         if key not in KEYS or "_" in str(option):
             raise UsageError(f"{path}: {option}: no such option; remove it, or see `arvfuse mount --help`")
-        text = {True: "yes", False: "no"}.get(value) if isinstance(value, bool) else str(value)
-        values[key] = parse_value(key, str(text), f"{path}: {option}")
+        if value is None or isinstance(value, list | dict):
+            raise UsageError(f"{path}: {option}: one value is wanted; write `{option}: value`, or remove it")
+        text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
+        values[key] = parse_value(key, text, f"{path}: {option}")
     return values
 
 

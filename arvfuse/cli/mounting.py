@@ -12,6 +12,7 @@ from arvfuse.cli import exits
 from arvfuse.cli.options import settings_of
 from arvfuse.cli.output import Progress, complain, print_json
 from arvfuse.errors import ArvfuseError, NoSuchEntry, NotCommitted, UsageError
+from arvfuse.settings import MAX_SECONDS
 from arvfuse.supervisor import control
 from arvfuse.supervisor.mountinfo import MountEntry, mounted_at, read, real_path
 
@@ -38,8 +39,8 @@ def mount(asked: Any) -> int:
 
 def unmount(asked: Any) -> int:
     """Have the mount drained and ended; 0 only if everything is committed."""
-    if asked.deadline is not None and asked.deadline < 0:
-        raise UsageError(f"--deadline {asked.deadline:g}: cannot be negative; give seconds")
+    if asked.deadline is not None and not 0 <= asked.deadline <= MAX_SECONDS:
+        raise UsageError(f"--deadline {asked.deadline:g}: neither negative nor endless; give seconds, or leave it out")
     from arvfuse.supervisor.launch import release_dead
 
     settings = settings_of(asked)

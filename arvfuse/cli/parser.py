@@ -45,7 +45,7 @@ def _command(commands: Any, name: str, does: str, module: str, function: str) ->
     parser: Parser = commands.add_parser(name, help=does, description=does, allow_abbrev=False)
     parser.set_defaults(module=f"arvfuse.cli.{module}", function=function, command=name)
     common = parser.add_argument_group("of every command")
-    common.add_argument("--store", metavar="DIR", type=Path, help="the store (ARVFUSE_STORE, $XDG_DATA_HOME/arvfuse)")
+    common.add_argument("--store", metavar="DIR", help="the store (ARVFUSE_STORE, $XDG_DATA_HOME/arvfuse)")
     common.add_argument("--json", action="store_true", help="one JSON object on standard output")
     common.add_argument("--quiet", action="store_true", default=None, help="no progress, fewer messages")
     common.add_argument("--debug", action="store_true", default=None, help="more messages, tracebacks of failures")
