@@ -28,9 +28,13 @@ class Destination:
         os.makedirs(path, exist_ok=True)
         # The destination itself may be a link: its user named it.
         self._top: Final = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Where the last step ended: the next one mostly is there or below, and needs no walk from the top.
+        self._last_names: tuple[str, ...] = ()
+        self._last = os.dup(self._top)
 
     def close(self) -> None:
-        """Close the descriptor."""
+        """Close the descriptors."""
+        os.close(self._last)
         os.close(self._top)
 
     def make_directory(self, names: tuple[str, ...]) -> None:
@@ -45,9 +49,12 @@ class Destination:
 
     @contextmanager
     def _open(self, names: tuple[str, ...]) -> Iterator[int]:
-        at = os.dup(self._top)
+        known = len(self._last_names)
+        if names[:known] != self._last_names:
+            known = 0
+        at = os.dup(self._last if known else self._top)
         try:
-            for index, name in enumerate(names):
+            for index, name in enumerate(names[known:], known):
                 with suppress(FileExistsError):
                     os.mkdir(_checked(name), dir_fd=at)
                 try:
@@ -57,6 +64,8 @@ class Destination:
                     raise NotADirectory(shown, "in the way, and not a directory; move it or choose another") from error
                 os.close(at)
                 at = below
+            os.dup2(at, self._last, inheritable=False)
+            self._last_names = names
             yield at
         finally:
             os.close(at)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from arvfuse.backend.messages import encode_record
+from arvfuse.backend.messages import Message, encode_record
 from arvfuse.backend.parts import open_parts
 from arvfuse.backend.server import encode_recovered
 from arvfuse.cli import exits
 from arvfuse.cli.options import settings_of
-from arvfuse.cli.output import complain, print_json
+from arvfuse.cli.output import complain, print_bytes, print_json
 from arvfuse.clock import SystemClock
 from arvfuse.maintenance import recover as recover_dead
 from arvfuse.model.apirecords import format_time
+
+_NANOSECONDS: Final = "_ns"
 
 
 def collections(asked: Any) -> int:
@@ -26,13 +28,24 @@ def collections(asked: Any) -> int:
     finally:
         parts.close()
     if asked.json:
-        print_json({"collections": [encode_record(record) for record in found]})
+        print_json({"collections": [_shown(encode_record(record)) for record in found]})
         return exits.DONE
     for record in found:
         when = format_time(record.modified_at_ns)[:19] + "Z"
         trashed = " (trash)" if record.is_trashed else ""
-        print(f"{record.uuid} {record.pdh} {record.version} {when} {record.name}{trashed}")
+        print_bytes(f"{record.uuid} {record.pdh} {record.version} {when} {record.name}{trashed}".encode())
     return exits.DONE
+
+
+def _shown(record: Message) -> Message:
+    """As scripts see it: times in seconds since 1970."""
+    shown: Message = {}
+    for key, value in record.items():
+        if key.endswith(_NANOSECONDS):
+            shown[key.removesuffix(_NANOSECONDS)] = None if value is None else value / 1e9
+        else:
+            shown[key] = value
+    return shown
 
 
 def recover(asked: Any) -> int:

@@ -56,31 +56,36 @@ def _below(path: str) -> Iterator[Source]:
     if stat.S_ISDIR(entry.st_mode):
         if os.path.basename(real) in (".", "..") or not name:
             contents = True  # "." has no name of its own here
-        yield from _directory(real, "" if contents else name, entry, ())
+        yield from _directory(real, "" if contents else name, entry)
     elif contents:
         raise NoSuchEntry(path, "not a directory; leave out the slash")
     else:
         yield _file(real, name, entry)
 
 
-def _directory(path: str, target: str, entry: os.stat_result, above: tuple[_Identity, ...]) -> Iterator[Source]:
-    identity = (entry.st_dev, entry.st_ino)
-    if identity in above:
-        raise NotSupported(path, "a symbolic link that leads back to a directory above it; remove it or put less")
-    if target:
-        yield Source(path, target, -1)
-    try:
-        names = os.listdir(path)
-    except PermissionError as error:
-        raise NotPermitted(path, "cannot be listed; correct its permissions") from error
-    for name in sorted(names, key=os.fsencode):
-        inner = os.path.join(path, name)
-        entry = _look(inner)
-        place = f"{target}/{name}" if target else name
-        if stat.S_ISDIR(entry.st_mode):
-            yield from _directory(inner, place, entry, (*above, identity))
-        else:
-            yield _file(inner, place, entry)
+def _directory(top: str, top_target: str, top_entry: os.stat_result) -> Iterator[Source]:
+    """All below a directory, which may be deeper than the interpreter's stack."""
+    todo: list[tuple[str, str, os.stat_result, frozenset[_Identity]]] = [(top, top_target, top_entry, frozenset())]
+    while todo:
+        path, target, entry, above = todo.pop()
+        identity = (entry.st_dev, entry.st_ino)
+        if identity in above:
+            raise NotSupported(path, "a symbolic link that leads back to a directory above it; remove it or put less")
+        if target:
+            yield Source(path, target, -1)
+        try:
+            names = os.listdir(path)
+        except PermissionError as error:
+            raise NotPermitted(path, "cannot be listed; correct its permissions") from error
+        above |= {identity}
+        for name in sorted(names, key=os.fsencode):
+            inner = os.path.join(path, name)
+            entry = _look(inner)
+            place = f"{target}/{name}" if target else name
+            if stat.S_ISDIR(entry.st_mode):
+                todo.append((inner, place, entry, above))
+            else:
+                yield _file(inner, place, entry)
 
 
 def _file(path: str, target: str, entry: os.stat_result) -> Source:

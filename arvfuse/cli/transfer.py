@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Final
 
 from arvfuse.cli import exits
@@ -18,9 +19,8 @@ from arvfuse.cli.destination import Destination, write_file
 from arvfuse.cli.options import settings_of
 from arvfuse.cli.output import Progress, print_bytes, print_json, show_size
 from arvfuse.cli.sources import Source, sources
-from arvfuse.errors import ArgumentError, IsADirectory, NoSuchEntry, NotPermitted
+from arvfuse.errors import ArgumentError, IsADirectory, NoSuchEntry, NotADirectory, NotPermitted
 from arvfuse.parallel import Executor, parallel_iterator
-from arvfuse.sdk.collection import Collection
 from arvfuse.sdk.directory import CollectionBase
 from arvfuse.sdk.fileitem import ArvadosFile
 from arvfuse.session import Session
@@ -43,8 +43,14 @@ def put(asked: Any) -> int:
         try:
             collection = session.new()
             done = 0
+            # A directory comes before what is in it, so that no path is walked from the top again.
+            directories: dict[str, CollectionBase] = {"": collection}
             for source, content in _contents(found):
-                done += _put_one(collection, source, content)
+                above, _, name = source.target.rpartition("/")
+                if source.is_directory:
+                    directories[source.target] = directories[above].mkdirs(name)
+                else:
+                    done += _put_file(directories[above], name, source, content)
                 progress.show(f"put {show_size(done)} of {show_size(total)}: {source.target}")
             progress.show("saving ...")
             collection.save_new(name=asked.name, owner_uuid=asked.project)
@@ -60,6 +66,8 @@ def put(asked: Any) -> int:
 
 def get(asked: Any) -> int:
     """Copy a collection, a directory or a file of one to a path or to standard output."""
+    if not asked.destination:
+        raise ArgumentError("'': not a path; name one, or - for standard output")
     progress = Progress(quiet=bool(asked.quiet) or asked.destination == "-")
     with _session(asked, read_only=True) as session:
         item = _find(session, asked.source)
@@ -85,13 +93,13 @@ def ls(asked: Any) -> int:
             if asked.json:
                 print_json({"names": names})
             for name in [] if asked.json else names:
-                print(name)
+                print_bytes(name.encode())
             return exits.DONE
         item = _find(session, asked.source)
         if isinstance(item, ArvadosFile):
             listing: Iterable[tuple[str, int]] = [(item.name, item.size())]
         else:
-            listing = _list(item, "")
+            listing = _list(item)
         if asked.json:
             print_json({"entries": [{"path": path, "bytes": None if size < 0 else size} for path, size in listing]})
             return exits.DONE
@@ -109,12 +117,14 @@ def _session(asked: Any, *, read_only: bool) -> Session:
 def _find(session: Session, text: str) -> Any:
     """The collection, directory or file that *text* names."""
     found = session.resolve(text)
-    head = text[: len(text.rstrip("/")) - len(found.path)].rstrip("/") if found.path else text.rstrip("/")
-    collection = session.collection(head)
-    item = collection.find(found.path) if found.path else collection
-    if item is None:
-        raise NoSuchEntry(text, f"not in the collection; `arvfuse ls {head}` lists what is")
-    return item
+    collection = session.collection(found.identity)
+    if not found.path:
+        return collection
+    with suppress(NotADirectory):  # below a file there is nothing either
+        item = collection.find(found.path)
+        if item is not None:
+            return item
+    raise NoSuchEntry(text, f"not in the collection; `arvfuse ls {found.identity}` lists what is")
 
 
 # put
@@ -139,13 +149,9 @@ def _read_small(source: Source) -> tuple[Source, bytes | None]:
     return source, content if len(content) <= _SMALL_BYTES else None  # it grew: stream it
 
 
-def _put_one(collection: Collection, source: Source, content: bytes | None) -> int:
-    if source.is_directory:
-        if not collection.exists(source.target):
-            collection.mkdirs(source.target)
-        return 0
+def _put_file(above: CollectionBase, name: str, source: Source, content: bytes | None) -> int:
     written = 0
-    with collection.open(source.target, "wb") as target:
+    with above.open(name, "wb") as target:
         if content is not None:
             target.write(content)
             return len(content)
@@ -197,7 +203,7 @@ def _get_tree(item: CollectionBase, destination: str, *, force: bool, progress: 
     target = Destination(destination, force=force)
     done = 0
     try:
-        for names, entry in _walk(item, ()):
+        for names, entry in _walk(item):
             if isinstance(entry, ArvadosFile):
                 done += target.write(names, _parts(entry))
                 progress.show(f"got {show_size(done)}: {'/'.join(names)}")
@@ -225,24 +231,24 @@ def _read(item: ArvadosFile, offset: int, size: int) -> bytes:
     return bytes(item.readfrom(offset, size))
 
 
-def _walk(item: CollectionBase, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, entry in sorted(item.items()):
-        names = (*above, name)
-        yield names, entry
+def _walk(item: CollectionBase) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """All below *item* in path order, each directory before what is in it; as deep as it may be."""
+    todo: list[tuple[tuple[str, ...], Any]] = [((), item)]
+    while todo:
+        names, entry = todo.pop()
+        if names:
+            yield names, entry
         if not isinstance(entry, ArvadosFile):
-            yield from _walk(entry, names)
+            todo.extend(((*names, name), below) for name, below in sorted(entry.items(), reverse=True))
 
 
 # ls
 
 
-def _list(item: CollectionBase, above: str) -> Iterator[tuple[str, int]]:
+def _list(item: CollectionBase) -> Iterator[tuple[str, int]]:
     """Files with their sizes; empty directories with -1."""
-    for name, entry in sorted(item.items()):
-        path = f"{above}{name}"
+    for names, entry in _walk(item):
         if isinstance(entry, ArvadosFile):
-            yield path, entry.size()
-        elif len(entry):
-            yield from _list(entry, f"{path}/")
-        else:
-            yield path, -1
+            yield "/".join(names), entry.size()
+        elif not len(entry):
+            yield "/".join(names), -1
