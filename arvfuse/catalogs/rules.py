@@ -42,11 +42,11 @@ def check_name(name: str, *, may_be_empty: bool = False) -> str:
         shown = name.encode("utf-8", "backslashreplace").decode()
         raise NameNotText(shown, "names of collections and projects are UTF-8 text; choose another name") from exc
     if not name and not may_be_empty:
-        raise ArgumentError("a record of this kind needs a name; give it one")
+        raise ArgumentError("'': a record of this kind needs a name; give it one")
     if name in (".", ".."):
-        raise ArgumentError(f"{name!r} cannot be the name of a record; choose another name")
+        raise ArgumentError(f"{name!r}: cannot be the name of a record; choose another name")
     if "/" in name or "\0" in name:
-        raise ArgumentError(f"{name!r} has a slash or a NUL in it; choose a name without")
+        raise ArgumentError(f"{name!r}: has a slash or a NUL in it; choose a name without")
     if len(name) > NAME_CHARACTERS:
         raise ArgumentError(
             f"{name[:40]}...: a name of {len(name)} characters; names have at most {NAME_CHARACTERS}; shorten it"

@@ -6,6 +6,7 @@ Never a traceback, but with ``--debug``. Threading: the main thread.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from arvfuse.cli import exits
-from arvfuse.cli.output import complain
+from arvfuse.cli.output import complain, line_of
 from arvfuse.cli.parser import build
 from arvfuse.errors import ArvfuseError
 
@@ -23,12 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked: Any = None
     try:
         asked = build().parse_args(arguments)
+        level = logging.DEBUG if asked.debug else logging.ERROR if asked.quiet else logging.WARNING
+        logging.basicConfig(level=level, format="arvfuse: %(message)s")
         command = getattr(importlib.import_module(asked.module), asked.function)
         code = command(asked)
         sys.stdout.flush()
         return int(code)
     except ArvfuseError as error:
-        _explain(asked, str(error))
+        _explain(asked, line_of(error))
         return exits.code_for(error)
     except BrokenPipeError:
         # Whoever read our output has seen enough; what is still buffered must not complain at exit.

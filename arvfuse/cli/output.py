@@ -8,14 +8,39 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final, TextIO
 
+from arvfuse import errors
+
 _SCHEMA: Final = 1
+
+# What to do about a failure whose text, made where nobody knows of commands, does not say it: of the nearest class.
+ADVICE: Final[Mapping[type[errors.ArvfuseError], str]] = MappingProxyType(
+    {
+        errors.ArvfuseError: "correct that and try again",
+        errors.NoSuchRecord: "`arvfuse collections` lists what there is",
+        errors.NameTaken: "choose another name",
+        errors.NoSpace: "make room and try again",
+        errors.StoreUnavailable: "check the store and try again",
+        errors.InvalidManifest: "restore it from a copy",
+        errors.BlockMissing: "restore it from a copy",
+        errors.Damaged: "restore it from a copy",
+    }
+)
 
 
 def complain(text: str) -> None:
     """One line ``arvfuse: WHAT: WHY; DO`` on standard error."""
     sys.stderr.write(f"arvfuse: {' '.join(text.split())}\n")
+
+
+def line_of(error: errors.ArvfuseError) -> str:
+    """``WHAT: WHY; DO`` of a failure, all on one line."""
+    text = " ".join(str(error).split())
+    if "; " in text:
+        return text
+    return f"{text}; {next(ADVICE[kind] for kind in type(error).__mro__ if kind in ADVICE)}"
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -57,9 +57,12 @@ def open_store(
         refuse_unsafe(blocks)
     with translated(directory, "open the store"):
         if directory.exists() and not directory.is_dir():
-            raise NotADirectory(str(directory), "not a directory, so not a store")
+            raise NotADirectory(str(directory), "not a directory, so not a store; choose another directory")
         if create and not read_only:
-            _make_directories(blocks)
+            try:
+                _make_directories(blocks)
+            except (FileExistsError, NotADirectoryError) as error:
+                raise NotADirectory(str(directory), "its path goes through a file; choose another directory") from error
         if not blocks.is_dir():
             raise NoSuchEntry(str(directory), "no store here (it has no directory blocks)")
     if not read_only:
@@ -292,7 +295,7 @@ class LocalDir:
             finally:
                 self._open.release(file)
         except FileNotFoundError as exc:
-            raise BlockMissing(f"block {digest} is not in {self.directory}") from exc
+            raise BlockMissing(f"block {digest}: not in {self.directory}") from exc
         except OSError as exc:
             raise disk_error(exc, self._files.path(digest), "read") from exc
 
@@ -317,7 +320,7 @@ class LocalDir:
         try:
             descriptor = self._files.open(digest)
         except FileNotFoundError as exc:
-            raise BlockMissing(f"block {digest} is not in {self.directory}") from exc
+            raise BlockMissing(f"block {digest}: not in {self.directory}") from exc
         except OSError as exc:
             raise disk_error(exc, path, "read") from exc
         with translated(path, "read"):
@@ -344,7 +347,7 @@ class LocalDir:
 
     def _require_size(self, digest: str, size: int, row: IndexRow) -> IndexRow:
         if row.size != size:
-            raise BlockMissing(f"block {digest} is in {self.directory} with {row.size} bytes, not with {size}")
+            raise BlockMissing(f"block {digest}: in {self.directory} with {row.size} bytes, not with {size}")
         return row
 
 

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 _CAP_DAC_OVERRIDE = 1
+_CAP_DAC_READ_SEARCH = 2
 _PR_CAPBSET_DROP = 24
 # The bounding set takes effect at the next exec; root keeps its uid, so it still owns its files.
 _WITHOUT = f"""
 import ctypes, os, sys
-if os.getuid() == 0 and ctypes.CDLL(None).prctl({_PR_CAPBSET_DROP}, {_CAP_DAC_OVERRIDE}, 0, 0, 0):
-    sys.exit("cannot give up CAP_DAC_OVERRIDE, so permissions mean nothing here")
+for capability in ({_CAP_DAC_OVERRIDE}, {_CAP_DAC_READ_SEARCH}):
+    if os.getuid() == 0 and ctypes.CDLL(None).prctl({_PR_CAPBSET_DROP}, capability, 0, 0, 0):
+        sys.exit(f"cannot give up capability {{capability}}, so permissions mean nothing here")
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
