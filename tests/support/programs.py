@@ -68,17 +68,19 @@ class Program:
         )
 
     @contextmanager
-    def mounted(self, *options: str, mountpoint: Path | None = None, dies: bool = False) -> Iterator[Path]:
+    def mounted(
+        self, *options: str, mountpoint: Path | None = None, dies: bool = False, limit_s: float = LIMIT_S
+    ) -> Iterator[Path]:
         """A mount in the background. Afterwards it is gone, whatever the test did, and so are its processes.
 
-        *dies*: the test kills it, so there may be nothing left to unmount."""
+        *dies*: the test kills it, so there may be nothing left to unmount. *limit_s*: how long it may live."""
         place = mountpoint or self.mountpoint
         mounts.record(place)
         self.run("mount", *options, place, check=0)
         processes = self.processes(place)
         mounts.record(place, pids=list(processes.values()))
         # A test that hangs in the mount is freed by killing what should answer.
-        watchdog = threading.Timer(LIMIT_S, lambda: kill(processes))
+        watchdog = threading.Timer(limit_s, lambda: kill(processes))
         watchdog.start()
         try:
             yield place
