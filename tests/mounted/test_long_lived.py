@@ -132,7 +132,7 @@ def saved_by_rename(top: Path) -> object:
 @case
 def writes_and_truncations(top: Path) -> object:
     random_ = random.Random(5)
-    sizes = []
+    sizes: list[object] = []
     with open(top / "file", "w+b", buffering=0) as file:
         for _ in range(250):
             kind, offset = random_.randrange(6), random_.randrange(3 << 20)
