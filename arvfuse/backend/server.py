@@ -70,7 +70,7 @@ class Backend:
             self._recovery.start()
         else:
             waiting = mountdirs.waiting(self._parts.directory)
-            self._tell_supervisor({"told": "recovered", "waiting": list(waiting), "results": []})
+            self._tell_supervisor({"told": "recovered", "waiting": list(waiting), "draining": [], "results": []})
         try:
             while self._serve_once():
                 pass
@@ -187,6 +187,8 @@ class Backend:
         self._tell_supervisor({"told": "finished", "result": encode_recovered(result)})
 
     def _recover(self) -> None:
+        draining: list[MountId] = []
+        results: list[Recovered] = []
         try:
             draining = await_draining(self._parts, DRAINING_WAIT_S, but=self._serving.mount)
             for mount in draining:
@@ -194,8 +196,8 @@ class Backend:
             results = recover_all(self._parts, but=self._serving.mount)
         except Exception:  # top of the thread
             log.exception("recovery of dead mounts failed; they are kept")
-            results = []
-        self._tell_supervisor({"told": "recovered", "waiting": [], "results": [encode_recovered(r) for r in results]})
+        told = {"waiting": [], "draining": list(draining), "results": [encode_recovered(result) for result in results]}
+        self._tell_supervisor({"told": "recovered", **told})
 
     def _status(self) -> Message:
         return {"committing": repr(self._committing), "recovering": self._recovery.is_alive()}

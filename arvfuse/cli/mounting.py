@@ -34,6 +34,7 @@ def mount(asked: Any) -> int:
         result=asked.result,
         foreground=asked.foreground,
         ready_fd=asked.ready_fd,
+        say=complain,
     )
 
 

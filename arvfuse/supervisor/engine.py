@@ -320,6 +320,7 @@ class EngineProcess:
             dirty = self._workspace.dirty()
             if not dirty:
                 return []
+            covered = {tree.no: tree.asof for tree in dirty}
             done = self._housekeeper.commit(dirty, keep_previous=True)
             done.add_done_callback(lambda _: self._notify_told())
             with self._told:
@@ -327,10 +328,10 @@ class EngineProcess:
                 if self._abandoned:
                     return _names(dirty, why or "given up")
             failure = done.exception()
-            if failure is None:
+            if failure is None and any(tree.asof > covered[tree.no] for tree in dirty):
                 deadline = self._clock.monotonic() + self._settings.stall_bound
                 continue
-            why = str(failure)
+            why = str(failure or "nothing was committed")
             if self._clock.monotonic() >= deadline:
                 return _names(dirty, why)
             with self._told:

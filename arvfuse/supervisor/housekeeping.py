@@ -209,12 +209,14 @@ class Housekeeper:
     def _due(self) -> list[LiveTree]:
         """The trees whose time has come."""
         now = self._clock.monotonic()
-        if not self._read_write or now < self._may_start_at:
+        if not self._read_write:
             return []
         dirty = self._workspace.dirty()
         spool = self._workspace.shared.spool
         if dirty and spool.level > spool.limit // 2 and now >= self._retry_at:
             return dirty  # nobody waits for room before something is in flight
+        if now < self._may_start_at:
+            return []
         return [tree for tree in dirty if self._is_due(tree, now)]
 
     def _is_due(self, tree: LiveTree, now: float) -> bool:

@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,11 +62,13 @@ def launch(
     result: Path | None = None,
     foreground: bool = False,
     ready_fd: int | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> int:
     """Mount the store, or collection *root* of it, at *mountpoint*; the exit code.
 
     Returns when the mount is ready, or in the foreground when it has ended. *ready_fd* is a pipe that is told, in one
-    JSON line, that the mount is ready or why it is not. *content*, *result*: see Mounting."""
+    JSON line, that the mount is ready or why it is not. *content*, *result*: see Mounting.
+    *say* is told what else its user should know, a line each."""
     tell = _teller(ready_fd)
     try:
         release_dead(mountpoint, environment, settings.store)
@@ -94,7 +96,7 @@ def launch(
     sys.stderr.flush()
     if os.fork():
         os.close(writer)
-        return _await_ready(reader)
+        return _await_ready(reader, say)
     os.close(reader)
     code = 70
     try:
@@ -204,7 +206,7 @@ def _teller(ready_fd: int | None) -> Callable[[Message], None]:
     return tell
 
 
-def _await_ready(reader: int) -> int:
+def _await_ready(reader: int, say: Callable[[str], None]) -> int:
     with open(reader, "rb") as pipe:
         line = pipe.readline()
     if not line:
@@ -212,7 +214,20 @@ def _await_ready(reader: int) -> int:
     message: dict[str, Any] = json.loads(line)
     if "error" in message:
         raise decode_error(message["error"])
+    for news in _news(message.get("recovery", {})):
+        say(news)
     return 0
+
+
+def _news(recovery: Mapping[str, Any]) -> Iterator[str]:
+    """What a user has to know of other mounts of the store."""
+    for mount in recovery.get("waiting", ()):
+        yield f"mount {mount}: died with changes; `arvfuse recover` or a read-write mount commits them"
+    for mount in recovery.get("draining", ()):
+        yield f"mount {mount}: still commits what it has; that arrives here as changes from elsewhere"
+    for result in recovery.get("results", ()):
+        for line in (*result["quarantined"], *result["left"]):
+            yield f"mount {result['mount']}: {line}; see `arvfuse recover`"
 
 
 def _supervise(

@@ -208,7 +208,7 @@ class Supervisor:
         message = received.message
         told = message["told"]
         if told == "recovered":
-            self._recovered = {"waiting": message["waiting"], "results": message["results"]}
+            self._recovered = {key: message[key] for key in ("waiting", "draining", "results")}
             for mount in message["waiting"]:
                 log.warning("changes of mount %s wait for `arvfuse recover`", mount)
             self._serve()

@@ -87,8 +87,8 @@ def test_a_log_that_cannot_be_read_ends_the_thread_and_says_so(living):
     path = log_path(living.directory.path, 1)
     path.write_bytes(b"no log of ours" + path.read_bytes())
     living.committing.start()
-    future = living.committing.commit([living.tree.no], seq)
-    with pytest.raises(StoreUnavailable):
-        future.result(PATIENCE_S)
+    living.committing.tell(seq)
     assert living.failed.wait(PATIENCE_S)
     assert living.committing.failure is not None
+    with pytest.raises(StoreUnavailable):
+        living.committing.commit([living.tree.no], seq).result(PATIENCE_S)

@@ -105,7 +105,7 @@ def test_a_read_write_backend_recovers_the_dead_first(run, tmp_path):
     dead = leave_changes(parts, record, b"file", b"foo")
     dead.unlock()
     told = run(parts=parts).told()
-    assert told == {"told": "recovered", "waiting": [], "results": [
+    assert told == {"told": "recovered", "waiting": [], "draining": [], "results": [
         {"mount": dead.mount, "committed": [record.uuid], "quarantined": [], "left": []}
     ]}  # fmt: skip
 

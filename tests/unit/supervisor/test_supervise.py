@@ -115,7 +115,7 @@ class FakeProcesses:
         if self.refuse is not None:
             channel.send({"told": "failed", "error": self.refuse})
         else:
-            channel.send({"told": "recovered", "waiting": [], "results": []})
+            channel.send({"told": "recovered", "waiting": [], "draining": [], "results": []})
         while (received := channel.receive()) is not None:
             do = received.message["do"]
             if do == "end":
@@ -189,7 +189,7 @@ def run(tmp_path):
 def test_mounted_drained_and_clean(run):
     run.when_mounted(lambda: run.ask(op="drain"))
     assert run.to_the_end() == 0
-    assert run.ready == [{"ready": True, "mount": "m", "recovery": {"waiting": [], "results": []}}]
+    assert run.ready == [{"ready": True, "mount": "m", "recovery": {"waiting": [], "draining": [], "results": []}}]
     assert run.processes.heard == ["link", "serve"]
     assert run.answers[0]["code"] == 0
     assert run.supervisor.is_clean
