@@ -75,6 +75,9 @@ class VirtualDir(VirtualNode, Directory):
     def above(self) -> int:
         return self.host.inodes.number(self.parent if self.parent is not None else self)
 
+    def trashed(self, uuid: str) -> None:
+        """A record that is shown here was put into the trash by this mount."""
+
 
 def missing(name: bytes) -> NoSuchEntry:
     """The error for a name that is not there."""

@@ -102,6 +102,11 @@ class Shown:
         with self._lock:
             return list(self._at.get(uuid, ()))
 
+    def remove(self, uuid: str) -> None:
+        """The record is gone."""
+        with self._lock:
+            self._at.pop(uuid, None)
+
 
 class Host:
     """Parts and settings of one mount's directories."""
@@ -111,7 +116,7 @@ class Host:
         self.notices: Final = notices
         self.clock: Final = clock
         self.settings: Final = settings
-        self.shown: Final = Shown()  # projects
+        self.shown: Final = Shown()  # projects, and what by_id resolved
         self._inodes: Inodes | None = None  # set once, before the first request
 
         self._lock: Final = RankedLock(Rank.INODES, 1)

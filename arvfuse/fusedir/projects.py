@@ -233,6 +233,9 @@ class ProjectDir(VirtualDir):
         with self._lock:
             self._drop_locked(child)
         self._changed_here()
+        for other in self.host.shown.at(child.identity):
+            if isinstance(other, VirtualDir):
+                other.trashed(child.identity)
 
     def _rename(
         self, name: bytes, child: Child, target: ProjectDir, new_name: bytes, text: str

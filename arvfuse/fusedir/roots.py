@@ -13,7 +13,7 @@ from typing import Any, Final
 from arvfuse.errors import NoSuchRecord
 from arvfuse.fresh.node import Attr
 from arvfuse.fresh.pending import Pending, rescue, then
-from arvfuse.fusedir.directory import VirtualDir, missing
+from arvfuse.fusedir.directory import VirtualDir, missing, show
 from arvfuse.fusedir.host import Child, Host, Names, RecordInfo
 from arvfuse.fusedir.names import identity
 from arvfuse.fusedir.projects import ProjectDir, record_directory
@@ -112,9 +112,12 @@ class ByIdDir(VirtualDir):
 
     def changed(self, change: Change) -> None:
         """A record changed elsewhere; a trashed one is shown no more."""
-        name = change.uuid.encode()
-        if change.event != "trash":
-            return
+        if change.event == "trash":
+            self.trashed(change.uuid)
+
+    def trashed(self, uuid: str) -> None:
+        name = uuid.encode()
+        self.host.shown.remove(uuid)
         with self._lock:
             known = self._children.pop(name, None)
         if known is not None:
@@ -135,9 +138,12 @@ class ByIdDir(VirtualDir):
             child, _ = self._children.get(name, (made, now))
             child.info = info
             self._children[name] = (child, now)
+        if known is None and wanted == info.uuid and not info.is_project:
+            self.host.shown.add(info.uuid, self)
         return child
 
     def _unknown(self, name: bytes) -> Child:
+        self.host.shown.remove(show(name))
         with self._lock:
             self._children.pop(name, None)
         raise missing(name)

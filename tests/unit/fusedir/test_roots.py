@@ -111,6 +111,19 @@ def test_a_trashed_record_is_shown_no_more_when_that_is_told(mounted: Mounted) -
     assert mounted.told() == [(by_id, name)]
 
 
+def test_a_collection_that_is_removed_at_home_is_gone_by_its_uuid(mounted: Mounted) -> None:
+    record = mounted.engine.new_collection("c")
+    name = record.uuid.encode()
+    by_id = mounted.walk(BY_ID)
+    mounted.walk(BY_ID, name)
+    now(mounted.ops.rmdir(mounted.walk(HOME), b"c"))
+    assert mounted.names(by_id) == []
+    assert (by_id, name) in mounted.told()
+    with pytest.raises(NoSuchEntry):
+        mounted.walk(BY_ID, name)
+    assert mounted.ops.host.shown.at(record.uuid) == []
+
+
 def test_roots_are_not_changed_by_hand(mounted: Mounted) -> None:
     by_id, home = mounted.walk(BY_ID), mounted.walk(HOME)
     for directory in (1, by_id):
