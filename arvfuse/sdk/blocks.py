@@ -13,6 +13,7 @@ and their users by BLOCKS. Reads and writes of spool files hold no lock.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -86,8 +87,9 @@ class BufferBlock:
             raise StoreUnavailable(f"spool file {self.path}: {exc.strerror}") from exc
 
     def finish(self) -> None:
-        """No more writing: the file is made 0444."""
-        os.chmod(self.path, READ_ONLY_MODE)
+        """No more writing: the file is made 0444. If it cannot be, who stores it says so: a commit point goes on."""
+        with contextlib.suppress(OSError):
+            os.chmod(self.path, READ_ONLY_MODE)
 
 
 class BlockTable:
