@@ -32,7 +32,7 @@ from arvfuse.sdk.blocks import pread_exactly, spool_path
 from arvfuse.sdk.checkpoints import Checkpoints, Covered, is_asked, is_kept, note_kept
 from arvfuse.sdk.log import LogReader, log_path
 from arvfuse.sdk.merging import merged_text
-from arvfuse.sdk.moved import Entry, write_moved
+from arvfuse.sdk.moved import Entry, Moved, write_moved
 from arvfuse.sdk.nodes import FileNode
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.pack import Packer
@@ -76,6 +76,7 @@ class Committer:
         self._sealed: dict[int, records.Seal] = {}
         self._puts: dict[int, Future[Stored]] = {}
         self._unsure: dict[str, int] = {}  # uuid -> seq of a save whose answer was lost
+        self._moved: list[Entry] = []  # what was packed and stands in no table yet
         self._log_fds: dict[int, int] = {}
         (directory / "spool").mkdir(parents=True, exist_ok=True)
         (directory / "moved").mkdir(parents=True, exist_ok=True)
@@ -126,7 +127,9 @@ class Committer:
         except (ArvfuseError, OSError) as exc:
             return _failed([(no, None) for no in trees], seq, exc)
         chosen = [self.replica.trees[no] for no in trees if no in self.replica.trees]
-        return self._commit(chosen, seq, Saving(save, merge, keep_previous))
+        unknown = [(no, None) for no in trees if no not in self.replica.trees]
+        lost = _failed(unknown, seq, Damaged("the log of the mount is gone: nothing of it can be committed"))
+        return [*self._commit(chosen, seq, Saving(save, merge, keep_previous)), *lost]
 
     def provide(self, no: int, text: bytes) -> None:
         """*text* is what tree *no* starts from: no record has it. Before the tree's first record is flushed."""
@@ -160,10 +163,10 @@ class Committer:
 
     def _commit(self, trees: list[ReplicaTree], seq: int, saving: Saving) -> list[Outcome]:
         try:
-            entries = self._packer().pack(trees)
+            self._moved.extend(self._packer().pack(trees))
             texts = {tree.no: self._render(tree) for tree in trees}
             self._store.barrier()
-            moved = self._write_moved(trees, seq, entries)
+            moved = self._write_moved(trees, seq)
         except (ArvfuseError, OSError) as exc:
             return _failed([(tree.no, tree.uuid) for tree in trees], seq, exc)
         try:
@@ -188,15 +191,23 @@ class Committer:
                 self._store.put(bytes(ZERO_BLOCKS[locator]))
         return text
 
-    def _write_moved(self, trees: list[ReplicaTree], seq: int, entries: list[Entry]) -> str | None:
-        """The table's name. One that a committer before us made for this commit is kept: nobody was told of it yet."""
+    def _write_moved(self, trees: list[ReplicaTree], seq: int) -> str | None:
+        """The name of the table of all that moved and that the side that wrote the log does not know yet.
+
+        It deletes what it took in. So tables that are still there tell of commits that failed, or that nobody was told
+        of because a committer or its answer was lost: this one says it all."""
         if not trees:
             return None
-        name = f"{seq}-{trees[0].no}"
-        path = self._directory / "moved" / name
-        if entries:
-            write_moved(path, entries)
-        return name if path.exists() else None
+        path = self._directory / "moved" / f"{seq}-{trees[0].no}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        older = [each for each in path.parent.iterdir() if each != path and each.suffix != ".new"]
+        if self._moved or older:
+            there = [Moved.read(each) for each in (*older, path) if each.exists()]
+            write_moved(path, [*self._moved, *(entry for table in there for entry in table.entries())])
+            self._moved.clear()
+            for each in older:
+                each.unlink(missing_ok=True)
+        return path.name if path.exists() else None
 
     def _save(
         self, trees: list[ReplicaTree], seq: int, texts: Mapping[int, bytes], moved: str | None, saving: Saving

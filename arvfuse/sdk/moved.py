@@ -76,6 +76,13 @@ class Moved:
     def __len__(self) -> int:
         return int(self._count)
 
+    def entries(self) -> Iterator[Entry]:
+        """All that it says, in order."""
+        for space, start, length, locator, offset in _ENTRY.iter_unpack(
+            memoryview(self._data)[_HEAD.size : _HEAD.size + self._count * _ENTRY.size]
+        ):
+            yield space, start, length, self._locators[locator], offset
+
     def resolve(self, segment: Segment) -> list[tuple[int, Ref, int]] | None:
         """The parts that stand for *segment* now; None if it refers to nothing that moved, or not wholly."""
         if isinstance(segment.ref, str) or segment.ref == HOLE:

@@ -140,9 +140,6 @@ class Workspace:
             why = outcome.error or outcome.quarantined
             if why is not None:
                 self._report(tree, outcome, why)
-            if outcome.moved:
-                with self.shared.sharing:
-                    self._settle(tree, outcome.seq, tables[outcome.moved])
             if outcome.error is not None:
                 continue
             with tree.lock:
@@ -151,28 +148,42 @@ class Workspace:
                     tree.version, tree.pdh = outcome.version, outcome.pdh
             if outcome.quarantined:
                 tree.writable = False
-            if outcome.effects:
-                changes.extend(take_effects(tree, outcome))
         done = {outcome.tree for outcome in outcomes if outcome.error is None}
-        if done and len(done) == len(outcomes):
+        whole = len(done) == len(outcomes)
+        if done and whole:
             self.shared.untie(done, min(outcome.seq for outcome in outcomes))
+        for name, moved in tables.items():
+            with self.shared.sharing:
+                settled = self._settle(moved)
+            if settled and whole:  # else the next table takes in what it says
+                (self.directory / "moved" / name).unlink(missing_ok=True)
+        for outcome in outcomes:
+            tree = self._trees.get(outcome.tree)
+            if tree is not None and outcome.effects and outcome.error is None:
+                changes.extend(take_effects(tree, outcome))
         with self.shared.sharing:
             self._drop_unneeded()
-        for name in tables:
-            (self.directory / "moved" / name).unlink(missing_ok=True)
         return changes
 
-    def _settle(self, tree: LiveTree, seq: int, moved: Moved) -> None:
+    def _settle(self, moved: Moved) -> bool:
         """Replace references into log and spool by locators, a file at a time so that nobody waits long.
 
-        A file that got segments of another after *seq* waits for the commit that covers that: until then the record
-        of the copy refers to log and spool, which must not go before."""
-        for file in list(tree.unsettled.values()):
-            with tree.lock:
-                if tree.unsettled.get(file.no) is file and file.copied_seq <= seq:
+        In all trees: a file may have moved to another since the commit point. False if a file has to wait for the
+        commit that covers the copy that made it: until then the record of the copy refers to log and spool, which
+        must not go before."""
+        settled = True
+        for tree in self.trees:
+            for file in list(tree.unsettled.values()):
+                with tree.lock:
+                    if tree.unsettled.get(file.no) is not file:
+                        continue
+                    if file.copied_seq > tree.asof:
+                        settled = False
+                        continue
                     file.segments.remap(moved.resolve)
                     if not _refers_here(file):
                         del tree.unsettled[file.no]
+        return settled
 
     def _report(self, tree: LiveTree, outcome: Outcome, why: str) -> None:
         """Let the next flush of every changed file say what went wrong, once per change (D4).

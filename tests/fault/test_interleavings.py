@@ -12,12 +12,15 @@ import pytest
 from arvfuse.catalogs.memory import MemoryCatalog
 from arvfuse.clock import SystemClock
 from arvfuse.errors import LogFailed
+from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.content import SMALL_BYTES
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.log import log_path
 from arvfuse.sdk.nodes import FileNode
+from arvfuse.stores.faulty import Faulty
 from arvfuse.stores.memory import MemoryStore
-from tests.support.sessions import Session, put_file, recovered, saved_contents
+from tests.support.catalogs import FaultyCatalog
+from tests.support.sessions import Session, contents, put_file, recovered, saved_contents
 from tests.support.stores import noise
 
 LARGE = noise(SMALL_BYTES + 5000)
@@ -142,3 +145,84 @@ def test_each_log_file_says_on_what_its_records_build(
     recovered(tmp_path, store=store, catalog=catalog)
     assert saved_contents(catalog, store, one.uuid) == expected
     assert saved_contents(catalog, store, two.uuid) == moved
+
+
+def unsettled(session: Session) -> list[FileNode]:
+    return [file for tree in session.workspace.trees for file in tree.unsettled.values()]
+
+
+def restart(session: Session) -> None:
+    """The backend dies; its successor goes on from the log."""
+    session.committer.close()
+    session.committer = Committer(
+        directory=session.directory, mount=session.workspace.mount, store=session.store, catalog=session.catalog,
+        clock=session.clock, pool=session.pool, on_stored=session.workspace.stored,
+    )  # fmt: skip
+
+
+def test_a_commit_that_nobody_was_told_of_pins_nothing(
+    tmp_path: Path, store: MemoryStore, catalog: MemoryCatalog
+) -> None:
+    """It was saved; where its bytes went is told with the next commit, of whatever collection."""
+    one, two = catalog.create(name="one"), catalog.create(name="two")
+    with Session(tmp_path, store=store, catalog=catalog) as session:
+        tree, other = session.open(one), session.open(two)
+        put_file(tree, b"a", b"first")
+        chosen, seq = session.workspace.commit_point([tree])
+        session.committer.commit([each.no for each in chosen], seq)
+        restart(session)  # the engine was told that there is no backend, and asks for the next commit only
+        put_file(other, b"b", b"second")
+        session.committed(other)
+        assert not unsettled(session)
+        assert contents(tree) == {(b"a",): b"first"}
+
+
+def test_a_barrier_that_failed_pins_nothing(tmp_path: Path, store: MemoryStore, catalog: MemoryCatalog) -> None:
+    record = catalog.create(name="c")
+    faulty = Faulty(store, "barrier: FAIL")
+    with Session(tmp_path, store=faulty, catalog=catalog) as session:
+        tree = session.open(record)
+        put_file(tree, b"a", b"first")
+        assert session.commit()[0].error
+        session.committed()
+        assert not unsettled(session)
+        assert saved_contents(catalog, store, record.uuid) == {(b"a",): b"first"}
+
+
+def test_a_file_that_moved_during_a_commit_pins_nothing(
+    tmp_path: Path, store: MemoryStore, catalog: MemoryCatalog
+) -> None:
+    one, two = catalog.create(name="one"), catalog.create(name="two")
+    with Session(tmp_path, store=store, catalog=catalog) as session:
+        source, target = session.open(one), session.open(two)
+        put_file(source, b"a", b"first")
+        chosen, seq = session.workspace.commit_point([source])
+        source.rename(source.root, b"a", target.root, b"a")
+        session.workspace.take(session.committer.commit([each.no for each in chosen], seq))
+        session.committed()
+        assert not unsettled(session)
+        assert contents(target) == {(b"a",): b"first"}
+
+
+def test_a_copy_keeps_what_it_refers_to_until_it_is_saved(tmp_path: Path, store: MemoryStore) -> None:
+    """Its commit failed after its bytes were stored, so a recovery has to find them where its record says."""
+    sound = MemoryCatalog(clock=SystemClock())
+    catalog = FaultyCatalog(sound)
+    one, two = sound.create(name="one"), sound.create(name="two")
+    with Session(tmp_path, store=store, catalog=catalog, spool_bytes=16 << 20) as session:
+        tree, other = session.open(one), session.open(two)
+        copy = other.create(other.root, b"copy")
+        session.committed()
+        put_file(tree, b"a", LARGE)
+        small = put_file(tree, b"small", noise(500_000))
+        put_file(tree, b"fill", noise(SMALL_BYTES - 100))
+        put_file(tree, b"more", noise(SMALL_BYTES - 100))  # the next log file
+        with session.workspace.shared.sharing:
+            other.set_content(copy, tree.shareable(small))
+        session.committed(tree)
+        catalog.script = {"save": ["FAIL"]}
+        assert session.commit(other)[0].error
+        tree.unlink(tree.root, b"small")
+        session.committed(tree)
+    recovered(tmp_path, store=store, catalog=sound)
+    assert saved_contents(sound, store, two.uuid) == {(b"copy",): noise(500_000)}

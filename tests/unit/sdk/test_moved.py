@@ -77,3 +77,8 @@ def test_a_damaged_table_is_said_to_be_one(tmp_path: Path) -> None:
     for bad in (b"", data[:10], b"x" + data[1:], data[:30], data[:-40], data[:-1]):
         with pytest.raises(Damaged):
             Moved(bad)
+
+
+def test_what_it_says_can_be_said_again_by_another(tmp_path: Path) -> None:
+    moved = table(tmp_path, [(7, 0, 50, B, 20), (LOG, 5, 10, A, 90)])
+    assert list(moved.entries()) == [(LOG, 5, 10, A, 90), (7, 0, 50, B, 20)]
