@@ -9,40 +9,20 @@ Failure: errors of opening name the directory; a closed session's collections ar
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 from arvfuse.backend import mountdirs
+from arvfuse.backend.identities import Resolved, resolve
 from arvfuse.backend.parts import Parts, open_parts
 from arvfuse.clock import SystemClock
-from arvfuse.errors import ArgumentError, ArvfuseError, NoSuchRecord
-from arvfuse.model.collections import PDH, CollectionRecord, MountId, ProjectRecord, Version
+from arvfuse.errors import ArgumentError, ArvfuseError
+from arvfuse.model.collections import MountId
 from arvfuse.ports import BlockStore, Catalog, Clock
 from arvfuse.sdk.collection import Collection, CollectionReader
 from arvfuse.sdk.host import Host
-from arvfuse.sdk.paths import PDH_RULE, UUID_RULE
-
-# More digits than a catalog can count to name no version.
-_VERSION: Final = re.compile(r"(.+)@([0-9]{1,18})", re.DOTALL)
-
-
-class Resolved(NamedTuple):
-    """What an identity means: a record, or a content without one; *path* is what was said of the inside.
-
-    *current*: the record is the newest version, so it can be written to."""
-
-    record: CollectionRecord | None
-    pdh: PDH
-    path: str
-    current: bool
-
-    @property
-    def identity(self) -> str:
-        """What it is opened by: the uuid of what can be written to, else the portable data hash."""
-        return self.record.uuid if self.record is not None and self.current else str(self.pdh)
 
 
 class Session:
@@ -99,16 +79,7 @@ class Session:
 
     def resolve(self, identity: str) -> Resolved:
         """What *identity* means: ``ID`` or ``ID/path``, where a path may begin at home. NoSuchRecord."""
-        names = [name for name in identity.split("/") if name]
-        if not names:
-            raise ArgumentError(f"{identity!r}: not a collection; give a uuid, a hash, name@version or home/NAME")
-        head, inside = names[0], "/".join(names[1:])
-        if UUID_RULE.fullmatch(head):
-            record = self.catalog.get(head)
-            return Resolved(record, record.pdh, inside, True)
-        if PDH_RULE.fullmatch(head):
-            return Resolved(None, PDH("+".join(head.split("+")[:2])), inside, False)
-        return self._below_home(identity, names[1:] if head == "home" and len(names) > 1 else names)
+        return resolve(self.catalog, identity)
 
     def close(self) -> None:
         """End the session and close the store. Idempotent."""
@@ -133,36 +104,6 @@ class Session:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _below_home(self, identity: str, names: list[str]) -> Resolved:
-        owner = self.catalog.home().uuid
-        for index, name in enumerate(names):
-            record, current = self._find(owner, name), True
-            if record is None and "@" in name:
-                record, current = self._version(owner, name), False
-            if isinstance(record, ProjectRecord):
-                owner = record.uuid
-            elif record is not None:
-                return Resolved(record, record.pdh, "/".join(names[index + 1 :]), current)
-            else:
-                raise NoSuchRecord(f"{identity}: no such collection; `arvfuse collections` lists those there are")
-        raise NoSuchRecord(f"{identity}: a project, not a collection; `arvfuse collections` lists those there are")
-
-    def _version(self, owner: str, name: str) -> CollectionRecord | None:
-        """The record of ``name@version``."""
-        match = _VERSION.fullmatch(name)
-        record = self._find(owner, match.group(1)) if match else None
-        if match is None or not isinstance(record, CollectionRecord):
-            return None
-        return self.catalog.get(record.uuid, version=Version(int(match.group(2))))
-
-    def _find(self, owner: str, name: str) -> CollectionRecord | ProjectRecord | None:
-        """The record of that name; none has one that is not UTF-8."""
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            return None
-        return self.catalog.find(owner, name)
 
 
 def open(

@@ -1,5 +1,5 @@
 """What users may call a collection: a uuid, a portable data hash, or a path of names below home, with or without
-``home/`` before it, whose collection may be a kept version (``name@version``).
+``home/`` before it, whose collection may be a kept version (``name@version``). What follows is a path inside it.
 
 Threading: plain functions over a catalog. Failure: NoSuchRecord that says what was looked for, ArgumentError if the
 text can be none of these.
@@ -13,57 +13,71 @@ from typing import Final, NamedTuple
 from arvfuse.errors import ArgumentError, NoSuchRecord
 from arvfuse.model.collections import PDH, CollectionRecord, ProjectRecord, Version
 from arvfuse.ports import Catalog
+from arvfuse.sdk.paths import PDH_RULE, UUID_RULE
 
 _HOME: Final = "home"
-_UUID: Final = re.compile(r"[0-9a-z]{5}-4zz18-[0-9a-z]{15}")
-_PDH: Final = re.compile(r"[0-9a-f]{32}\+\d+")
-_VERSION: Final = re.compile(r"(.+)@(\d+)")
+_ADVICE: Final = "`arvfuse collections` lists those there are"
+_VERSION: Final = re.compile(r"(.+)@([0-9]{1,18})", re.DOTALL)  # more digits than a catalog can count name no version
 
 
-class Found(NamedTuple):
-    """A collection, or one of its versions or contents, and what of the text lies below it."""
+class Resolved(NamedTuple):
+    """What an identity means: a record, or a content without one; *path* is what was said of the inside.
 
-    record: CollectionRecord
-    is_current: bool  # False: a version or a content: it never changes
-    path: str = ""
+    *current*: the record is the newest version, so it can be written to."""
+
+    record: CollectionRecord | None
+    pdh: PDH
+    path: str
+    current: bool
 
     @property
     def identity(self) -> str:
-        """By what a mount opens it: the uuid if it may change, else the content's hash."""
-        return self.record.uuid if self.is_current else self.record.pdh
+        """What it is opened by: the uuid of what can be written to, else the portable data hash."""
+        return self.record.uuid if self.record is not None and self.current else str(self.pdh)
 
 
-def resolve(catalog: Catalog, text: str) -> Found:
-    """The collection of *text*, which may go on with ``/path`` below it."""
-    names = text.strip("/").split("/")
-    if not names[0]:
-        raise ArgumentError(f"{text!r}: not a collection; give a uuid, a hash, name@version or home/NAME")
-    if _UUID.fullmatch(names[0]):
-        return Found(catalog.get(names[0]), True, "/".join(names[1:]))
-    if _PDH.fullmatch(names[0]):
-        found = catalog.find_by_pdh(PDH(names[0]))
-        if found is None:
-            raise NoSuchRecord(f"{names[0]}: no collection has that content; see `arvfuse collections`")
-        return Found(found, False, "/".join(names[1:]))
+def resolve(catalog: Catalog, identity: str) -> Resolved:
+    """What *identity* means: ``ID`` or ``ID/path``. A hash is taken as it is: opening it tells whether it is known."""
+    names = [name for name in identity.split("/") if name]
+    if not names:
+        raise ArgumentError(f"{identity!r}: not a collection; give a uuid, a hash, name@version or home/NAME")
+    head, inside = names[0], "/".join(names[1:])
+    if UUID_RULE.fullmatch(head):
+        record = catalog.get(head)
+        return Resolved(record, record.pdh, inside, True)
+    if PDH_RULE.fullmatch(head):
+        return Resolved(None, PDH("+".join(head.split("+")[:2])), inside, False)
+    return _below_home(catalog, identity, names[1:] if head == _HOME and len(names) > 1 else names)
+
+
+def _below_home(catalog: Catalog, identity: str, names: list[str]) -> Resolved:
     owner = catalog.home().uuid
-    start = 1 if names[0] == _HOME and len(names) > 1 else 0
-    for index in range(start, len(names)):
-        record, is_current = _named(catalog, owner, names[index])
-        if isinstance(record, CollectionRecord):
-            return Found(record, is_current, "/".join(names[index + 1 :]))
-        if record is None:
-            raise NoSuchRecord(f"{text}: no such collection; see `arvfuse collections`")
-        owner = record.uuid
-    raise NoSuchRecord(f"{text}: a project, not a collection; see `arvfuse collections`")
+    for index, name in enumerate(names):
+        record, current = _find(catalog, owner, name), True
+        if record is None and "@" in name:
+            record, current = _version(catalog, owner, name), False
+        if isinstance(record, ProjectRecord):
+            owner = record.uuid
+        elif record is not None:
+            return Resolved(record, record.pdh, "/".join(names[index + 1 :]), current)
+        else:
+            raise NoSuchRecord(f"{identity}: no such collection; {_ADVICE}")
+    raise NoSuchRecord(f"{identity}: a project, not a collection; {_ADVICE}")
 
 
-def _named(catalog: Catalog, owner: str, name: str) -> tuple[CollectionRecord | ProjectRecord | None, bool]:
-    """The record, and whether it is a current one."""
-    record = catalog.find(owner, name)
-    version = _VERSION.fullmatch(name)
-    if record is not None or version is None:
-        return record, True
-    record = catalog.find(owner, version.group(1))
-    if not isinstance(record, CollectionRecord):
-        return None, True
-    return catalog.get(record.uuid, version=Version(int(version.group(2)))), False
+def _version(catalog: Catalog, owner: str, name: str) -> CollectionRecord | None:
+    """The record of ``name@version``."""
+    match = _VERSION.fullmatch(name)
+    record = _find(catalog, owner, match.group(1)) if match else None
+    if match is None or not isinstance(record, CollectionRecord):
+        return None
+    return catalog.get(record.uuid, version=Version(int(match.group(2))))
+
+
+def _find(catalog: Catalog, owner: str, name: str) -> CollectionRecord | ProjectRecord | None:
+    """The record of that name; none has one that is not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return None
+    return catalog.find(owner, name)

@@ -8,10 +8,11 @@ import pytest
 
 from arvfuse import session
 from arvfuse.backend import mountdirs
+from arvfuse.backend.identities import Resolved
 from arvfuse.errors import ArgumentError, NoSuchEntry, NoSuchRecord, NotADirectory, ReadOnly
 from arvfuse.model.collections import MountId
 from arvfuse.sdk.collection import Collection, CollectionReader
-from arvfuse.session import Resolved, Session
+from arvfuse.session import Session
 from arvfuse.session import open as open_session
 from tests.support.clock import FakeClock
 

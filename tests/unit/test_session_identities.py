@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from arvfuse.backend.identities import Resolved
 from arvfuse.errors import ArgumentError, NoSuchRecord
 from arvfuse.model.collections import PDH
-from arvfuse.session import Resolved
 from arvfuse.session import open as open_session
 from tests.support.clock import FakeClock
 

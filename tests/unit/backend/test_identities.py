@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from arvfuse.backend.identities import Found, resolve
+from arvfuse.backend.identities import Resolved, resolve
 from arvfuse.errors import ArgumentError, NoSuchRecord
 from arvfuse.model.collections import Save
 from arvfuse.model.normalizing import pdh
@@ -20,17 +20,17 @@ def catalog(tmp_path):
 
 def test_by_uuid_by_hash_and_by_name(catalog):
     record = catalog.create(name="one", manifest=FOO)
-    assert resolve(catalog, record.uuid) == Found(record, True)
-    assert resolve(catalog, f"{record.uuid}/a/b") == Found(record, True, "a/b")
+    assert resolve(catalog, record.uuid) == Resolved(record, record.pdh, "", True)
+    assert resolve(catalog, f"{record.uuid}/a/b") == Resolved(record, record.pdh, "a/b", True)
     assert resolve(catalog, record.pdh).identity == record.pdh
-    assert resolve(catalog, "home/one/foo") == Found(record, True, "foo")
+    assert resolve(catalog, "home/one/foo") == Resolved(record, record.pdh, "foo", True)
     assert resolve(catalog, "one").identity == record.uuid
 
 
 def test_below_projects(catalog):
     project = catalog.create_project(name="work")
     record = catalog.create(name="two", owner=project.uuid)
-    assert resolve(catalog, "home/work/two/x") == Found(record, True, "x")
+    assert resolve(catalog, "home/work/two/x") == Resolved(record, record.pdh, "x", True)
     with pytest.raises(NoSuchRecord, match="project"):
         resolve(catalog, "home/work")
 
@@ -41,12 +41,12 @@ def test_a_version_is_named_by_its_content(catalog):
     assert resolve(catalog, "one@1").identity == record.pdh
     assert resolve(catalog, "home/one@2").identity == saved.pdh
     catalog.create(name="odd@1")
-    assert resolve(catalog, "odd@1").is_current
+    assert resolve(catalog, "odd@1").current
     with pytest.raises(NoSuchRecord):
         resolve(catalog, "two@1")
 
 
-@pytest.mark.parametrize("text", ["nothing", "home/nothing", "home", "acbd18db4cc2f85cedef654fccc4a4d8+3"])
+@pytest.mark.parametrize("text", ["nothing", "home/nothing", "home", "zzzzz-4zz18-000000000000000"])
 def test_what_is_not_there(catalog, text):
     with pytest.raises(NoSuchRecord, match=text.replace("+", r"\+")):
         resolve(catalog, text)
