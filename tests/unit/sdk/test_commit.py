@@ -288,10 +288,6 @@ def test_trees_that_a_move_joined_are_saved_together_or_not_at_all(session: Sess
     by.close()
 
 
-def test_a_tree_that_nobody_knows_has_no_outcome(session: Session) -> None:
-    assert session.committer.commit([77], session.workspace.log.seq) == []
-
-
 # what holds no record
 
 
@@ -485,3 +481,10 @@ def test_a_log_of_somebody_who_wrote_nothing_is_recovered_to_nothing(session: Se
     assert recover(session.directory, store=session.store, catalog=catalog) == []
     assert catalog.get(record.uuid) == record
     assert records.Boundary() == ()
+
+
+def test_a_tree_whose_log_is_gone_is_not_said_to_be_committed(session: Session, catalog: MemoryCatalog) -> None:
+    outcomes = session.committer.commit([4711], 1)
+    assert [outcome.tree for outcome in outcomes] == [4711]
+    assert outcomes[0].error is not None
+    assert "gone" in outcomes[0].error
