@@ -94,16 +94,21 @@ class Engine:
         self._store: Final = store
         self._read_write: Final = read_write
         self._lock: Final = threading.Lock()  # a leaf: dict work only
-        self._opened: dict[str, Pending[LiveTree]] = {}  # guarded by: _lock; by uuid or portable data hash
+        # By uuid or portable data hash; guarded by: _lock. Not the Pending of what is open: it keeps all who waited.
+        self._opened: dict[str, Pending[LiveTree] | LiveTree] = {}
 
     def open_collection(self, identity: str) -> Pending[LiveTree]:
         """The live tree of a uuid or portable data hash. NoSuchRecord, StoreUnavailable."""
         with self._lock:
             known = self._opened.get(identity)
-            if known is not None:
+            if isinstance(known, Future):
                 return known
             opening: Pending[LiveTree] = Future()
-            self._opened[identity] = opening
+            if known is None:
+                self._opened[identity] = opening
+        if known is not None:
+            opening.set_result(known)
+            return opening
         answer = self._backend.request("open", id=identity)
         answer.add_done_callback(lambda done: self._came(identity, done, opening))
         return opening
@@ -112,7 +117,7 @@ class Engine:
         """The tree, if it is open."""
         with self._lock:
             known = self._opened.get(identity)
-        return known.result() if known is not None and known.done() and known.exception() is None else None
+        return known if isinstance(known, LiveTree) else None
 
     def commit(self, trees: Sequence[LiveTree]) -> Pending[list[Outcome]]:
         """Everything that *trees* hold now is stored and saved. NotCommitted."""
@@ -139,6 +144,8 @@ class Engine:
                 self._opened.pop(identity, None)
             opening.set_exception(failure)
             return
+        with self._lock:
+            self._opened[identity] = live
         opening.set_result(live)
 
 

@@ -74,6 +74,9 @@ def test_a_collection_is_opened_once_however_many_ask(made):
     made.parts.link.answer_next()
     live = first.result(0)
     assert made.engine.opened(record.uuid) is live
+    again = made.engine.open_collection(record.uuid)
+    assert again.result(0) is live
+    assert again is not first, "who waited for the first is not remembered"
     assert [name for name, _ in live.entries(live.root)] == [b"foo"]
     assert live.writable
     assert made.parts.link.ops() == ["open"]
