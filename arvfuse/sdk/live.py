@@ -72,7 +72,7 @@ class LiveTree(ContentTree):
             directory = DirNode(tree.shared.numbers.next(), tree, mtime_ns=now)
             tree.bind(parent)
             seq = tree.log(records.Mkdir(directory.no, parent.no, name), now)
-            directory.stamp = tree.stamp
+            directory.stamp, directory.placed_seq = tree.stamp, seq
             tree.attach(parent, name, directory, now)
         tree.shared.log.flush(seq)
         return directory
@@ -152,6 +152,10 @@ class LiveTree(ContentTree):
                 self.shared.tie(self.no, target.no, seq)
                 self._hand_over(node, target)
             self.move_entry(parent, name, new_parent, new_name, now)
+            if isinstance(node, FileNode):  # a merge must not take it for what had the name before
+                node.changed_seq = seq
+            else:
+                node.placed_seq = seq
             if replaced is not None:
                 target._forget_locked(replaced)
             if target is not self:

@@ -42,7 +42,7 @@ class FileNode:
         self.mtime_ns = mtime_ns
         self.mode = mode  # permission bits set here, -1 if none were
         self.stamp = -1  # epoch of the tree in which the number was bound
-        self.changed_seq = 0  # last record that changed the content; 0: as loaded
+        self.changed_seq = 0  # last record that changed the content or gave it its name; 0: as loaded
         self.copied_seq = 0  # last record that gave it the segments of another file
         self.version = 0  # counts changes of the segments, to see whether a plan still holds
         self.inline_parts = 0  # inline records since the last boundary
@@ -91,8 +91,8 @@ class DirNode:
     """A directory. *parent* is None for a root, and once it was removed."""
 
     __slots__ = (
-        "below_changed", "entries", "files_changed", "handles", "mode", "mtime_ns", "name", "no", "parent", "source",
-        "stamp", "tree",
+        "below_changed", "entries", "files_changed", "handles", "mode", "mtime_ns", "name", "no", "parent",
+        "placed_seq", "source", "stamp", "tree",
     )  # fmt: skip
     is_dir = True
 
@@ -110,6 +110,7 @@ class DirNode:
         self.mtime_ns = mtime_ns
         self.mode = mode
         self.stamp = -1
+        self.placed_seq = 0  # last record that gave it its name; 0: as loaded
         self.handles = 0
 
     def __repr__(self) -> str:

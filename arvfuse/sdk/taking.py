@@ -66,7 +66,7 @@ def _set_aside(tree: LiveTree, effect: Effect, effects: list[Effect], seq: int, 
     node = tree.table(parent).get(name) if isinstance(parent, DirNode) else None
     if not isinstance(parent, DirNode) or not isinstance(node, FileNode) or not node.writers:
         return []
-    if node.changed_seq > seq or node.segments == SegmentMap(effect.segments):
+    if node.segments == SegmentMap(effect.segments) or _changed_since(tree, effect.path, node, seq):
         return []
     taken = {each.path[-1] for each in effects if each.path[:-1] == effect.path[:-1]} | set(tree.table(parent))
     aside = next((each.path[-1] for each in effects if _keeps(each, effect.path, node)), None)
@@ -98,10 +98,10 @@ def _decide(tree: LiveTree, effect: Effect, seq: int, now_ns: int) -> list[Effec
     if isinstance(effect, MakeDir):
         return [] if node is not None else [effect]
     if isinstance(effect, Delete):
-        return [] if node is None or _changed_since(node, seq) else [effect]
+        return [] if node is None or _changed_since(tree, effect.path, node, seq) else [effect]
     if isinstance(node, FileNode) and node.segments == SegmentMap(effect.segments):
         return []
-    if node is None or not _changed_since(node, seq):
+    if node is None or not _changed_since(tree, effect.path, node, seq):
         return [effect]
     return [_renamed(tree, effect, len(effect.path) - 1, now_ns)]
 
@@ -137,10 +137,21 @@ def _blocking_file(tree: LiveTree, path: Path) -> int | None:
     return None
 
 
-def _changed_since(node: Node, seq: int) -> bool:
-    if isinstance(node, FileNode):
-        return node.changed_seq > seq
-    return any(isinstance(each, FileNode) and each.changed_seq > seq for each in node.loaded())
+def _changed_since(tree: LiveTree, path: Path, node: Node, seq: int) -> bool:
+    """Whether *node*, at *path*, is not what stood there at record *seq*: changed, or come there with a directory.
+
+    A merge empties a directory before it lets it go, so what is in one is news."""
+    if isinstance(node, FileNode) and node.changed_seq > seq:
+        return True
+    if isinstance(node, DirNode) and tree.table(node):
+        return True
+    directory: Node = tree.root
+    for name in path:
+        assert isinstance(directory, DirNode)
+        directory = tree.table(directory)[name]
+        if isinstance(directory, DirNode) and directory.placed_seq > seq:
+            return True
+    return False
 
 
 def _bind_open(tree: LiveTree, path: Path) -> FileNode | None:
