@@ -186,10 +186,15 @@ class Committer:
 
     def _render(self, tree: ReplicaTree) -> bytes:
         text, zeros = tree.render()
-        for locator in zeros:
-            if not self._store.contains(locator):
-                self._store.put(bytes(ZERO_BLOCKS[locator]))
+        self._store_zeros(zeros)
         return text
+
+    def _store_zeros(self, zeros: set[str]) -> bool:
+        """Let the store have these zero blocks; whether it did not."""
+        missing = [locator for locator in zeros if not self._store.contains(locator)]
+        for locator in missing:
+            self._store.put(bytes(ZERO_BLOCKS[locator]))
+        return bool(missing)
 
     def _write_moved(self, trees: list[ReplicaTree], seq: int) -> str | None:
         """The name of the table of all that moved and that the side that wrote the log does not know yet.
@@ -284,10 +289,12 @@ class Committer:
         if current.pdh != tree.merge_base and current.pdh != ours:
             if not saving.merge:
                 raise CommitConflict(f"collection {tree.uuid} is at version {current.version} now")
-            final, effects = merged_text(
+            final, effects, zeros = merged_text(
                 base=self._open_manifest(PDH(tree.merge_base)), ours=tree, ours_text=text,
                 theirs=self._open_manifest(current.pdh), theirs_ns=current.modified_at_ns, now_ns=self._clock.time_ns(),
             )  # fmt: skip
+            if self._store_zeros(zeros):
+                self._store.barrier()
             if saving.save:
                 self._catalog.keep_manifest(PDH(ours), text)
         if not saving.save:

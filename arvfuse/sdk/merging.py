@@ -38,8 +38,8 @@ class _OursView(ManifestView):
 
 def merged_text(
     *, base: Manifest, ours: Tree, ours_text: bytes, theirs: Manifest, theirs_ns: int, now_ns: int
-) -> tuple[bytes, tuple[Any, ...]]:
-    """(text of the merged tree, effects that turn ours into it)."""
+) -> tuple[bytes, tuple[Any, ...], set[str]]:
+    """(text of the merged tree, effects that turn ours into it, zero blocks that the text names for holes)."""
 
     effects = merge(
         ManifestView(base),
@@ -48,9 +48,10 @@ def merged_text(
         now_ns=now_ns,
     )
     if not effects:
-        return ours_text, ()
+        return ours_text, (), set()
     merged = Tree(Manifest(ours_text), number=lambda: 0)
     encoded = tuple(to_json(effect) for effect in effects)
     for effect in encoded:
         apply_effect(merged, effect, now_ns)
-    return merged.render()[0], encoded
+    text, zeros = merged.render()
+    return text, encoded, zeros

@@ -12,15 +12,17 @@ import pytest
 from arvfuse.catalogs.memory import MemoryCatalog
 from arvfuse.clock import SystemClock
 from arvfuse.errors import LogFailed
+from arvfuse.model.collections import PDH, MountId, Save
+from arvfuse.model.normalizing import pdh
 from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.content import SMALL_BYTES
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.log import log_path
-from arvfuse.sdk.nodes import FileNode
+from arvfuse.sdk.nodes import DirNode, FileNode
 from arvfuse.stores.faulty import Faulty
 from arvfuse.stores.memory import MemoryStore
 from tests.support.catalogs import FaultyCatalog
-from tests.support.sessions import Session, contents, put_file, recovered, saved_contents
+from tests.support.sessions import Session, contents, locators, put_file, recovered, saved_contents
 from tests.support.stores import noise
 
 LARGE = noise(SMALL_BYTES + 5000)
@@ -226,3 +228,90 @@ def test_a_copy_keeps_what_it_refers_to_until_it_is_saved(tmp_path: Path, store:
         session.committed(tree)
     recovered(tmp_path, store=store, catalog=sound)
     assert saved_contents(sound, store, two.uuid) == {(b"copy",): noise(500_000)}
+
+
+def save_elsewhere(catalog: MemoryCatalog, store: MemoryStore, uuid: str, directory: Path, changes: object) -> None:
+    """Another mount opens the collection, does *changes* to its tree, and commits."""
+    assert callable(changes)
+    with Session(directory, store=store, catalog=catalog, mount=MountId(directory.name)) as session:
+        changes(session.open(catalog.get(uuid)))
+        session.committed()
+
+
+@pytest.mark.parametrize("theirs", [b"theirs", None])
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_took_a_name_after_the_commit_point_is_not_taken_for_what_was_there(
+    tmp_path: Path, store: MemoryStore, catalog: MemoryCatalog, theirs: bytes | None, deep: bool
+) -> None:
+    """Somebody changed or deleted a file; we renamed another over it, or the directory above, meanwhile."""
+    record = catalog.create(name="c")
+
+    def above(tree: LiveTree, name: bytes) -> DirNode:
+        found = tree.lookup(tree.root, name) if deep else tree.root
+        assert isinstance(found, DirNode)
+        return found
+
+    def change(tree: LiveTree) -> None:
+        if theirs is None:
+            tree.unlink(above(tree, b"e"), b"f")
+        else:
+            put_file(tree, b"f", theirs, above(tree, b"e"))
+
+    with Session(tmp_path / "m1", store=store, catalog=catalog) as session:
+        tree = session.open(record)
+        for name in (b"d", b"e"):
+            tree.mkdir(tree.root, name)
+        put_file(tree, b"f", b"base", above(tree, b"e"))
+        put_file(tree, b"f" if deep else b"a", b"ours", above(tree, b"d"))
+        session.committed()
+        save_elsewhere(catalog, store, record.uuid, tmp_path / "m2", change)
+        put_file(tree, b"other", b"o")
+        chosen, seq = session.workspace.commit_point([tree])
+        outcomes = session.committer.commit([each.no for each in chosen], seq)
+        if deep:
+            tree.rename(tree.root, b"e", tree.root, b"x")
+            tree.rename(tree.root, b"d", tree.root, b"e")
+        else:
+            tree.rename(tree.root, b"a", tree.root, b"f")
+        session.workspace.take(outcomes)
+        live = contents(tree)
+        assert live[(b"e", b"f") if deep else (b"f",)] == b"ours"
+        assert theirs is None or theirs in live.values()
+        session.committed()
+        assert saved_contents(catalog, store, record.uuid) == live
+
+
+def test_a_directory_that_was_made_after_the_commit_point_stays(
+    tmp_path: Path, store: MemoryStore, catalog: MemoryCatalog
+) -> None:
+    record = catalog.create(name="c")
+    with Session(tmp_path / "m1", store=store, catalog=catalog) as session:
+        tree = session.open(record)
+        put_file(tree, b"other", b"o")
+        chosen, seq = session.workspace.commit_point([tree])
+        save_elsewhere(catalog, store, record.uuid, tmp_path / "m2", lambda tree: put_file(tree, b"d", b"theirs"))
+        outcomes = session.committer.commit([each.no for each in chosen], seq)
+        directory = tree.mkdir(tree.root, b"d")
+        session.workspace.take(outcomes)
+        put_file(tree, b"inside", b"ours", directory)
+        live = contents(tree)
+        assert live[b"d", b"inside"] == b"ours"
+        assert b"theirs" in live.values()
+        session.committed()
+        assert saved_contents(catalog, store, record.uuid) == live
+
+
+def test_a_merge_stores_the_zero_block_that_it_names(
+    tmp_path: Path, store: MemoryStore, catalog: MemoryCatalog
+) -> None:
+    """The line that it renders may need another one than either side had."""
+    zeros = store.put(bytes(1024))
+    text = f". {zeros} 0:512:theirs\n".encode()
+    record = catalog.create(name="c")
+    with Session(tmp_path, store=store, catalog=catalog) as session:
+        tree = session.open(record)
+        put_file(tree, b"ours", b"o")
+        catalog.save(Save(uuid=record.uuid, expect=record.version, pdh=PDH(pdh(text)), manifest=text))
+        session.committed()
+        for locator in locators(catalog.manifest(catalog.get(record.uuid).pdh)):
+            assert store.contains(locator), locator

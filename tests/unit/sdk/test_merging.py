@@ -22,7 +22,7 @@ def merged(base: bytes, ours: bytes, theirs: bytes, *, ours_ns: int = 5) -> tupl
     for node in tree.table(tree.root).values():
         assert isinstance(node, FileNode)
         node.mtime_ns = ours_ns
-    result, effects = merged_text(
+    result, effects, _ = merged_text(
         base=Manifest(base), ours=tree, ours_text=ours, theirs=Manifest(theirs), theirs_ns=10, now_ns=0
     )
     return result, [from_json(effect) for effect in effects]
