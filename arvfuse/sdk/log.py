@@ -75,6 +75,7 @@ class LogWriter:
         self._number = (log_numbers(directory) or [0])[-1] + 1  # file of the next record; guarded by: _queue_lock
         self._position = FILE_HEADER.size  # in that file; guarded by: _queue_lock
         self._failure: LogFailed | None = None  # guarded by: _queue_lock
+        self._sync_lock: Final = RankedLock(Rank.LOG, -1)  # held across flushes of the disk, by nobody who writes
         self._write_lock: Final = RankedLock(Rank.LOG)
         self._flushed = first_seq - 1  # guarded by: _write_lock; read without
         self._fds: dict[int, int] = {}  # file number -> descriptor; changed under both locks, read under either
@@ -143,7 +144,9 @@ class LogWriter:
         with self._queue_lock:
             for start, data in self._unwritten.items():
                 if start <= address < start + len(data):
-                    return memoryview(data)[address - start : address - start + length]
+                    return bytes(
+                        memoryview(data)[address - start : address - start + length]
+                    )  # the writer's own buffer
             fd = self._fds.get(number)
             if fd is None:
                 raise DroppedLog(number)
@@ -151,25 +154,29 @@ class LogWriter:
         try:
             data = os.pread(fd, length, position)
         finally:
-            with self._queue_lock:
-                self._reading -= 1
-                idle = [] if self._reading else self._take_retired_locked()
-            for old in idle:
-                os.close(old)
+            self._done_reading()
         if len(data) != length:
             raise Damaged(f"log file {number}: ends inside the data of a record")
         return data
 
     def sync(self) -> None:
         """Every record appended so far survives a power cut when this returns. LogFailed if one never will."""
-        with self._write_lock:
-            if self._flushed < self._seq:
-                self._write_queued_locked()
-            fds = [self._fds[number] for number in self._unsynced if number in self._fds]
-            self._unsynced.clear()
-        for fd in fds:
-            os.fdatasync(fd)
-        _sync_directory(self._directory / "log")
+        with self._sync_lock:  # who comes while another flushes the disk waits for that: its records may be among them
+            with self._write_lock:
+                if self._flushed < self._seq or self._failure is not None:
+                    self._write_queued_locked()
+                unsynced, self._unsynced = self._unsynced, set()
+                with self._queue_lock:
+                    fds = [self._fds[number] for number in unsynced if number in self._fds]
+                    self._reading += 1  # keeps the descriptors of files that are dropped meanwhile
+            try:
+                for fd in fds:
+                    os.fdatasync(fd)
+                _sync_directory(self._directory / "log")
+            except OSError as exc:  # what the disk refused once it may say to have the next time
+                raise self._fail(exc) from exc
+            finally:
+                self._done_reading()
 
     def numbers(self) -> list[int]:
         """The files that exist, ascending; the last is the one being written."""
@@ -220,6 +227,20 @@ class LogWriter:
         self._position = start + len(data)
         return self._seq, address
 
+    def _done_reading(self) -> None:
+        with self._queue_lock:
+            self._reading -= 1
+            idle = [] if self._reading else self._take_retired_locked()
+        for fd in idle:
+            os.close(fd)
+
+    def _fail(self, exc: OSError) -> LogFailed:
+        """Nothing more is taken; the error that says so."""
+        failure = LogFailed(f"the log of the mount cannot be written: {exc.strerror}; free space, then remount")
+        with self._queue_lock:
+            self._failure = failure
+        return failure
+
     def _take_retired_locked(self) -> list[int]:
         retired, self._retired = self._retired, []
         return retired
@@ -254,10 +275,7 @@ class LogWriter:
                     raise
                 self._append_locked(number, parts)
         except OSError as exc:
-            failure = LogFailed(f"the log of the mount cannot be written: {exc.strerror}; free space, then remount")
-            with self._queue_lock:
-                self._failure = failure
-            raise failure from exc
+            raise self._fail(exc) from exc
 
     def _append_locked(self, number: int, parts: list[bytes | memoryview]) -> None:
         """All of *parts* at the end of the file, which may have to be made; nothing of them if that is an OSError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from arvfuse.errors import Damaged, SchemaMismatch
+from arvfuse.errors import Damaged, LogFailed, SchemaMismatch
 from arvfuse.model import records
 from arvfuse.model.records import CODES, FILE_HEADER, HEADER, Body, split_address
 from arvfuse.sdk.log import (
@@ -298,3 +299,46 @@ def test_a_record_that_belongs_to_a_file_is_not_put_into_the_next(tmp_path: Path
     assert log.append_in(2, 1, inline, records.encode_inline(7, 0), bytes(200)) is not None
     log.close()
     assert (log_numbers(tmp_path), len(bodies(tmp_path))) == ([1, 2], 2)
+
+
+def test_a_second_sync_returns_when_the_first_did(log: LogWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was asked for is among the bytes that the first has on their way to the disk."""
+    truncation(log, 1)
+    order: list[str] = []
+    second = threading.Thread(target=lambda: (log.sync(), order.append("second")))
+
+    def slowly(_: int) -> None:
+        monkeypatch.undo()
+        second.start()
+        second.join(0.1)
+        order.append("on the disk")
+
+    monkeypatch.setattr(os, "fdatasync", slowly)
+    log.sync()
+    second.join()
+    assert order == ["on the disk", "second"]
+
+
+def test_a_disk_that_refused_a_sync_is_not_believed_again(log: LogWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    truncation(log, 1)
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patches:
+        patches.setattr(os, "fdatasync", refuse)
+        with pytest.raises(LogFailed):
+            log.sync()
+    with pytest.raises(LogFailed):
+        truncation(log, 2)
+    with pytest.raises(LogFailed):
+        log.sync()
+
+
+def test_bytes_that_are_not_written_yet_are_read_as_they_were(log: LogWriter) -> None:
+    buffer = bytearray(b"before")
+    _, address = log.append(1, CODES[records.WriteInline], records.encode_inline(7, 0), memoryview(buffer))
+    found = log.read(address, 6)
+    log.flush(1)
+    buffer[:] = b"after!"
+    assert found == log.read(address, 6) == b"before"
