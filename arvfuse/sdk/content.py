@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from arvfuse.errors import FileTooBig, InvalidPath
+from arvfuse.errors import Damaged, FileTooBig, InvalidPath
 from arvfuse.model import records
 from arvfuse.model.blockstate import Event, State
 from arvfuse.model.locators import BLOCK_BYTES
@@ -32,14 +32,18 @@ class ContentTree(LoggedTree):
     """A logged tree whose files can be read and written."""
 
     def read(self, file: FileNode, offset: int, size: int) -> bytes | memoryview:
-        """Up to *size* bytes from *offset*; short only at the end of the file."""
+        """Up to *size* bytes from *offset*; short only at the end of the file. Store errors; Damaged."""
+        before = None
         while True:
             with self.held(file):
                 spans = self._cover(file, offset, size)
             try:
                 parts = [self.shared.fetch(span.ref, span.offset, span.length) for span in spans]
-            except (DroppedLog, DroppedBlock):
-                continue  # a commit moved the bytes meanwhile: the segments say where to
+            except (DroppedLog, DroppedBlock) as exc:
+                if spans == before:
+                    raise Damaged(f"{show(file.name)}: its bytes are gone from log or spool") from exc
+                before = spans  # a commit moved the bytes meanwhile: the segments say where to
+                continue
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def cover(self, file: FileNode, offset: int, size: int, limit: int | None = None) -> list[Segment]:

@@ -160,6 +160,8 @@ class Shared:
     def stored(self, number: int) -> None:
         """The store has the block's bytes: they wait on disk no more."""
         block = self.blocks.get(number)
+        if block is not None and block.state is State.ERROR:
+            block.advance(Event.RETRY)  # a commit did, before we heard of the failure
         if block is not None and block.state is State.PENDING:
             block.advance(Event.STORED)
             self._uncharge(block)

@@ -92,8 +92,10 @@ class Workspace:
         chosen, seq = made
         self.shared.log.flush(seq)
         self.shared.discard_unused()
-        for block in self.shared.blocks.all():
-            if block.state is State.ERROR:
+        failed = [block for block in self.shared.blocks.all() if block.state is State.ERROR]
+        used = self._references()[0] if failed else set()
+        for block in failed:
+            if block.no in used and block.state is State.ERROR:
                 block.advance(Event.RETRY)
         return chosen, seq
 
@@ -202,6 +204,20 @@ class Workspace:
 
     def _drop_unneeded(self) -> None:
         """Delete sealed blocks and log files that no record, node, handle or unlinked file needs."""
+        used, first_log = self._references()
+        for block in self.shared.blocks.all():
+            owner = block.file.tree
+            covered = isinstance(owner, LiveTree) and (owner.no not in self._trees or block.seal_seq <= owner.asof)
+            if block.state in (State.COMMITTED, State.ERROR) and block.no not in used and covered:
+                self.shared.discard(block)
+        for number in self.log.numbers():
+            if number < first_log and all(
+                no not in self._trees or seq <= self._trees[no].asof for no, seq in self.shared.log_seqs(number).items()
+            ):
+                self.shared.drop_log(number)
+
+    def _references(self) -> tuple[set[int], int]:
+        """The buffer blocks that files refer to, and the first log file that is needed."""
         used: set[int] = set()
         first_log = self.log.file_number
         for tree in self.trees:
@@ -212,16 +228,7 @@ class Workspace:
                             first_log = min(first_log, segment.offset >> 32)
                         elif isinstance(segment.ref, int) and segment.ref > 0:
                             used.add(segment.ref)
-        for block in self.shared.blocks.all():
-            owner = block.file.tree
-            covered = isinstance(owner, LiveTree) and (owner.no not in self._trees or block.seal_seq <= owner.asof)
-            if block.state is State.COMMITTED and block.no not in used and covered:
-                self.shared.discard(block)
-        for number in self.log.numbers():
-            if number < first_log and all(
-                no not in self._trees or seq <= self._trees[no].asof for no, seq in self.shared.log_seqs(number).items()
-            ):
-                self.shared.drop_log(number)
+        return used, first_log
 
     def close(self) -> None:
         """Close files. Nothing is deleted: a clean end is the owner's to declare."""

@@ -11,17 +11,18 @@ import pytest
 
 from arvfuse.catalogs.memory import MemoryCatalog
 from arvfuse.clock import SystemClock
-from arvfuse.errors import LogFailed
+from arvfuse.errors import Damaged, LogFailed
 from arvfuse.model.collections import PDH, MountId, Save
 from arvfuse.model.normalizing import pdh
 from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.content import SMALL_BYTES
-from arvfuse.sdk.live import LiveTree
+from arvfuse.sdk.live import EARLY_SEAL_BYTES, LiveTree
 from arvfuse.sdk.log import log_path
 from arvfuse.sdk.nodes import DirNode, FileNode
 from arvfuse.stores.faulty import Faulty
 from arvfuse.stores.memory import MemoryStore
 from tests.support.catalogs import FaultyCatalog
+from tests.support.hosts import InlinePool
 from tests.support.sessions import Session, contents, locators, put_file, recovered, saved_contents
 from tests.support.stores import noise
 
@@ -315,3 +316,55 @@ def test_a_merge_stores_the_zero_block_that_it_names(
         session.committed()
         for locator in locators(catalog.manifest(catalog.get(record.uuid).pdh)):
             assert store.contains(locator), locator
+
+
+def test_a_failure_that_arrives_before_the_success_does_not_hide_it(
+    tmp_path: Path, store: MemoryStore, catalog: MemoryCatalog
+) -> None:
+    """The commit that stored the block began before the news of its first failure came."""
+    record = catalog.create(name="c")
+    faulty = Faulty(store, "adopt: FAIL")
+    with Session(tmp_path, store=faulty, catalog=catalog, pool=InlinePool()) as session:
+        tree = session.open(record)
+        put_file(tree, b"a", LARGE)
+        chosen, seq = session.workspace.commit_point([tree])
+        session.committer.feed(seq)
+        session.report_failed_puts()
+        session.workspace.take(session.committer.commit([each.no for each in chosen], seq))
+        assert not session.workspace.shared.blocks.all()
+        assert session.workspace.shared.spool.level == 0
+
+
+def test_a_block_that_failed_and_is_not_needed_gives_up_its_room(
+    tmp_path: Path, store: MemoryStore, catalog: MemoryCatalog
+) -> None:
+    record = catalog.create(name="c")
+    with Session(tmp_path, store=Faulty(store, "adopt: FAIL"), catalog=catalog, pool=InlinePool()) as session:
+        tree = session.open(record)
+        file = put_file(tree, b"a", noise(EARLY_SEAL_BYTES))
+        tree.opened(file, write=True)
+        tree.closed(file, write=True)
+        session.committer.feed(session.workspace.log.flushed_seq)
+        session.workspace.log.flush(session.workspace.log.seq)
+        session.committer.feed(session.workspace.log.flushed_seq)
+        session.report_failed_puts()
+        tree.unlink(tree.root, b"a")
+        session.committed()
+        assert not session.workspace.shared.blocks.all()
+        assert session.workspace.shared.spool.level == 0
+
+
+def test_bytes_that_are_gone_are_an_error_and_no_endless_search(
+    tmp_path: Path, store: MemoryStore, catalog: MemoryCatalog
+) -> None:
+    record = catalog.create(name="c")
+    with Session(tmp_path, store=store, catalog=catalog, spool_bytes=16 << 20) as session:  # log files of 2 MiB
+        tree = session.open(record)
+        small = put_file(tree, b"small", b"data")
+        tree.unlink(tree.root, b"small")  # with no handle: its bytes go with a commit
+        for number in range(3):
+            put_file(tree, b"more", noise(900_000, number))
+            session.committed()
+        assert session.workspace.log.numbers()[0] > 1
+        with pytest.raises(Damaged):
+            tree.read(small, 0, 4)
