@@ -76,6 +76,7 @@ class Committer:
         self._sealed: dict[int, records.Seal] = {}
         self._puts: dict[int, Future[Stored]] = {}
         self._unsure: dict[str, int] = {}  # uuid -> seq of a save whose answer was lost
+        self._set_aside: dict[tuple[int, str], CollectionRecord] = {}  # tree, text -> what keeps it
         self._moved: list[Entry] = []  # what was packed and stands in no table yet
         self._log_fds: dict[int, int] = {}
         (directory / "spool").mkdir(parents=True, exist_ok=True)
@@ -171,6 +172,9 @@ class Committer:
             return _failed([(tree.no, tree.uuid) for tree in trees], seq, exc)
         try:
             outcomes = self._save(trees, seq, texts, moved, saving)
+            for tree, outcome in zip(trees, outcomes, strict=True):
+                if outcome.quarantined:  # no record says up to where it is safe; behind the save of what moved from it
+                    self._checkpoints.keep(tree.no, seq, pdh_of(texts[tree.no]), texts[tree.no])
         except (ArvfuseError, OSError) as exc:
             return _failed([(tree.no, tree.uuid) for tree in trees], seq, exc, moved)
         for tree, outcome in zip(trees, outcomes, strict=True):
@@ -315,10 +319,16 @@ class Committer:
         return outcome, save
 
     def _quarantine(self, tree: ReplicaTree, seq: int, text: bytes, moved: str | None) -> Outcome:
-        """The record is gone: its content becomes a collection of its own, and that is reported."""
+        """The record is gone: its content becomes a collection of its own, and that is reported.
+
+        Once for each text, however often the rest of the commit fails."""
         assert self._catalog is not None
         name = f"{tree.base.name or tree.uuid} (kept by mount {self._mount})"
-        made = self._catalog.create(name=name, manifest=text, ensure_unique_name=True)
+        ours = pdh_of(text)
+        made = self._set_aside.get((tree.no, ours))
+        if made is None:
+            made = self._catalog.create(name=name, manifest=text, ensure_unique_name=True)
+            self._set_aside[tree.no, ours] = made
         why = f"collection {tree.uuid} is gone; its content was kept as {made.uuid}"
         return Outcome(
             tree=tree.no, seq=seq, uuid=tree.uuid, version=0, pdh=made.pdh, ours_pdh=made.pdh, moved=moved, text=text,

@@ -368,3 +368,48 @@ def test_bytes_that_are_gone_are_an_error_and_no_endless_search(
         assert session.workspace.log.numbers()[0] > 1
         with pytest.raises(Damaged):
             tree.read(small, 0, 4)
+
+
+def kept_names(catalog: MemoryCatalog) -> list[str]:
+    return [record.name for record in catalog.collections() if "kept by" in record.name]
+
+
+def test_what_is_set_aside_is_set_aside_once(tmp_path: Path, store: MemoryStore) -> None:
+    """The other half of a move cannot be saved for some time."""
+    sound = MemoryCatalog(clock=SystemClock())
+    catalog = FaultyCatalog(sound)
+    one, two = sound.create(name="one"), sound.create(name="two")
+    with Session(tmp_path, store=store, catalog=catalog) as session:
+        source, target = session.open(one), session.open(two)
+        put_file(source, b"a", b"first")
+        put_file(source, b"b", b"second")
+        source.rename(source.root, b"b", target.root, b"b")
+        sound.trash(one.uuid)
+        catalog.script = {"save": ["CONFLICT", "FAIL"]}
+        assert session.commit()[0].error
+        assert {outcome.quarantined is None for outcome in session.commit()} == {True, False}
+    assert len(kept_names(sound)) == 1
+
+
+def test_a_backend_goes_on_behind_what_was_set_aside(
+    tmp_path: Path, store: MemoryStore, catalog: MemoryCatalog
+) -> None:
+    """No record says up to where it is safe, and its log files are gone."""
+    one, two = catalog.create(name="one"), catalog.create(name="two")
+    with Session(tmp_path, store=store, catalog=catalog, spool_bytes=16 << 20) as session:  # log files of 2 MiB
+        tree, other = session.open(one), session.open(two)
+        directory = tree.mkdir(tree.root, b"d")
+        session.committed()
+        put_file(tree, b"first", noise(900_000), directory)
+        chosen, seq = session.workspace.commit_point([tree])
+        for number in range(4):
+            put_file(tree, b"%d" % number, noise(900_000, number), directory)
+        session.workspace.take(session.committer.commit([each.no for each in chosen], seq))
+        catalog.trash(one.uuid)
+        assert session.commit()[0].quarantined
+        put_file(other, b"a", b"first")
+        restart(session)
+        session.committed(other)
+    recovered(tmp_path, store=store, catalog=catalog)
+    assert saved_contents(catalog, store, two.uuid) == {(b"a",): b"first"}
+    assert len(kept_names(catalog)) == 1
