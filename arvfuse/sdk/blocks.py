@@ -159,7 +159,10 @@ class BlockTable:
                 self._idle.pop(block.no, None)
                 return block.fd
         writable = block.state is State.WRITABLE
-        fd = os.open(block.path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+        try:
+            fd = os.open(block.path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+        except PermissionError:  # sealed since we looked: who asks wants to read, as writers keep it from being sealed
+            fd = os.open(block.path, os.O_RDONLY | os.O_CLOEXEC)
         with self._lock:
             surplus = [fd] if block.fd >= 0 else []
             if not surplus:

@@ -185,3 +185,18 @@ def test_short_reads_and_writes_are_gone_on_with(table: BlockTable, monkeypatch:
     monkeypatch.setattr(os, "pread", lambda fd, length, offset: pread(fd, min(length, 3), offset))
     monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: pwrite(fd, data[:4], offset))
     assert table.read(filled(table).no, 0, 10) == b"0123456789"
+
+
+def test_a_block_that_is_sealed_while_it_is_opened_is_read(table: BlockTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arvfuse.sdk.blocks.IDLE_FILES", 0)
+    block = filled(table)
+    assert block.fd == -1
+    really = os.open
+
+    def sealed(path: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_RDWR:  # as for a file of mode 0444, but to root
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return really(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", sealed)
+    assert table.read(block.no, 0, 10) == b"0123456789"
