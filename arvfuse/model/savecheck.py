@@ -14,9 +14,9 @@ from arvfuse.model.escapes import unescape
 from arvfuse.model.normalizing import Path, Text, find_collision, lines_of
 from arvfuse.model.streams import LOCATOR_RULE, Stream, explain, shown
 
-_WORD: Final = rb"(?:[^\x00-\x20\\]|\\[0-3][0-7][0-7])++"
+_WORD: Final = rb"(?:[^\x00-\x20\\]++|\\[0-3][0-7][0-7])+"
 _LINE: Final = re.compile(
-    rb"(" + _WORD + rb")((?: " + LOCATOR_RULE + rb"(?= ))++)((?: [0-9]++:[0-9]++:" + _WORD + rb")++)"
+    rb"(" + _WORD + rb")((?: " + LOCATOR_RULE + rb"(?= ))+)((?: [0-9]++:[0-9]++:" + _WORD + rb")+)"
 )
 _TOKEN: Final = re.compile(rb" ([0-9]+):([0-9]+):([^ ]+)")
 _BAD_ESCAPE: Final = re.compile(rb"\\(?![0-3][0-7][0-7])")

@@ -22,9 +22,9 @@ STRICT_BYTES: Final = 1 << 20
 """Texts up to this length are checked token by token (5 ns a byte)."""
 
 # Only the escapes that `escapes.escape` makes, and no separator.
-_NAME: Final = rb"(?!\.(?: |\Z))(?:[^\x00-\x20/:\\]|\\(?:0[0-4][0-7]|072|134|[23][0-7][0-7]))++"
-_CANONICAL: Final = re.compile(rb"[^ ]++(?: " + LOCATOR_RULE + rb"(?= ))++(?: [0-9]++:[0-9]++:" + _NAME + rb")++")
-_PLAUSIBLE: Final = re.compile(rb"[^ ]++(?: " + LOCATOR_RULE + rb"(?= ))++ [0-9]++:[0-9]++:[^ ]")
+_NAME: Final = rb"(?!\.(?: |\Z))(?:[^\x00-\x20/:\\]++|\\(?:0[0-4][0-7]|072|134|[23][0-7][0-7]))+"
+_CANONICAL: Final = re.compile(rb"[^ ]++(?: " + LOCATOR_RULE + rb"(?= ))+(?: [0-9]++:[0-9]++:" + _NAME + rb")+")
+_PLAUSIBLE: Final = re.compile(rb"[^ ]++(?: " + LOCATOR_RULE + rb"(?= ))+ [0-9]++:[0-9]++:[^ ]")
 _FILE_NAME: Final = re.compile(rb":([^ :]++)(?: |\Z)")
 # Escapes that hide a separator or a dot, and backslashes that begin none.
 _HIDDEN: Final = re.compile(rb"\\(?:05[67]|(?![0-3][0-7][0-7]))")

@@ -18,10 +18,11 @@ from arvfuse.model.escapes import unescape
 from arvfuse.model.locators import ZERO_BLOCKS, strip_token
 from arvfuse.model.ranges import HOLE, Part
 
-LOCATOR_RULE: Final = rb"[0-9a-f]{32}\+[0-9]++(?:\+[A-Z][-A-Za-z0-9@_]*+)*+"
+LOCATOR_RULE: Final = rb"[0-9a-f]{32}\+[0-9]++(?:\+[A-Z][-A-Za-z0-9@_]*+)*"
 
-_HEAD: Final = re.compile(rb"([^ ]++)((?: ++" + LOCATOR_RULE + rb"(?= ))++)")
-_TOKENS: Final = re.compile(rb"(?: ++[0-9]++:[0-9]++:[^ ]++)++ *+")
+# Only single characters are matched possessively: Python before 3.11.5 gets groups wrong.
+_HEAD: Final = re.compile(rb"([^ ]++)((?: ++" + LOCATOR_RULE + rb"(?= ))+)")
+_TOKENS: Final = re.compile(rb"(?: ++[0-9]++:[0-9]++:[^ ]++)+ *+")
 _TOKEN: Final = re.compile(rb" ([0-9]+):([0-9]+):([^ ]+)")
 # Bytes that Python's own tokenizer takes for spaces: a text with them was never read as it was meant.
 _OTHER_SPACE: Final = re.compile(rb"[\t\r\v\f\x1c-\x1f]")
