@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from arvfuse.model.normalizing import pdh as pdh_of
 
 _PREFIX: Final = "checkpoint-"
+_SAVED: Final = "saved-"
 
 
 class Covered(NamedTuple):
@@ -34,10 +35,15 @@ class Checkpoints:
         for tree, seq in _numbers(directory):
             if seq >= self._newest.get(tree, Covered(-1, "")).seq:
                 self._newest[tree] = Covered(seq, pdh_of(self._path(tree, seq).read_bytes()))
+        self._saved: dict[int, Covered] = {}
+        for path in directory.glob(f"{_SAVED}*"):
+            seq_text, pdh = path.read_text().split()
+            self._saved[int(path.name[len(_SAVED) :])] = Covered(int(seq_text), pdh)
 
     def covered(self, tree: int) -> Covered | None:
-        """What the newest checkpoint of *tree* covers."""
-        return self._newest.get(tree)
+        """What the newest checkpoint of *tree* covers, or the newest save that was noted here."""
+        found = [each[tree] for each in (self._newest, self._saved) if tree in each]
+        return max(found, default=None)
 
     def text(self, pdh: str) -> bytes | None:
         """The text of a checkpoint with that hash, if there is one."""
@@ -56,6 +62,14 @@ class Checkpoints:
         self._newest[tree] = Covered(seq, pdh)
         if self._durable and old is not None and old.seq != seq:
             self._path(tree, old.seq).unlink(missing_ok=True)
+
+    def note_saved(self, tree: int, seq: int, pdh: str) -> None:
+        """A record has the tree as of record *seq*, the catalog its text *pdh*. Safe from a power cut when this returns.
+
+        For trees of which several may have one record: the catalog cannot say whose save the newest was."""
+        self._saved[tree] = Covered(seq, pdh)
+        if self._durable:
+            self._write(self._directory / f"{_SAVED}{tree}", f"{seq} {pdh}\n".encode())
 
     def _path(self, tree: int, seq: int) -> Path:
         return self._directory / f"{_PREFIX}{tree}-{seq}"

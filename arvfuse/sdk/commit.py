@@ -175,6 +175,8 @@ class Committer:
             for tree, outcome in zip(trees, outcomes, strict=True):
                 if outcome.quarantined:  # no record says up to where it is safe; behind the save of what moved from it
                     self._checkpoints.keep(tree.no, seq, pdh_of(texts[tree.no]), texts[tree.no])
+                elif tree.kind == "session" and tree.uuid is not None and saving.save:
+                    self._checkpoints.note_saved(tree.no, seq, outcome.ours_pdh)
         except (ArvfuseError, OSError) as exc:
             return _failed([(tree.no, tree.uuid) for tree in trees], seq, exc, moved)
         for tree, outcome in zip(trees, outcomes, strict=True):

@@ -121,7 +121,8 @@ class Replica:
         if no in self.trees:
             return  # what we hold already includes it
         asof, pdh = base.asof, base.pdh
-        covered = self._covered(no, base.uuid)
+        # A mount opens a record once; a session may have it open many times, and notes its saves by tree.
+        covered = self._covered(no, base.uuid if base.kind == "record" else None)
         if covered is not None and covered.seq > asof:
             asof, pdh = covered
         self.trees[no] = ReplicaTree(no, base, asof, pdh, self._manifest(PDH(pdh)) if pdh else None)

@@ -13,6 +13,7 @@ from arvfuse.catalogs.memory import MemoryCatalog
 from arvfuse.clock import SystemClock
 from arvfuse.errors import Damaged, LogFailed
 from arvfuse.model.collections import PDH, MountId, Save
+from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh
 from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.content import SMALL_BYTES
@@ -22,7 +23,7 @@ from arvfuse.sdk.nodes import DirNode, FileNode
 from arvfuse.stores.faulty import Faulty
 from arvfuse.stores.memory import MemoryStore
 from tests.support.catalogs import FaultyCatalog
-from tests.support.hosts import InlinePool
+from tests.support.hosts import InlinePool, make_committer, make_host
 from tests.support.sessions import Session, contents, locators, put_file, recovered, saved_contents
 from tests.support.stores import noise
 
@@ -413,3 +414,28 @@ def test_a_backend_goes_on_behind_what_was_set_aside(
     recovered(tmp_path, store=store, catalog=catalog)
     assert saved_contents(catalog, store, two.uuid) == {(b"a",): b"first"}
     assert len(kept_names(catalog)) == 1
+
+
+@pytest.mark.parametrize("saved_before", [False, True])
+def test_one_of_two_that_a_session_has_of_a_record_does_not_cover_the_other(
+    tmp_path: Path, store: MemoryStore, catalog: MemoryCatalog, saved_before: bool
+) -> None:
+    """What was fsynced in one is kept (D2), though the other was saved since."""
+    record = catalog.create(name="c")
+    host = make_host(tmp_path, store, catalog)
+    one, two = (host.open_tree(record, Manifest(b"")) for _ in range(2))
+    if saved_before:
+        put_file(one, b"before", b"b")
+        host.commit([one])
+    file = put_file(one, b"mine", b"data")
+    one.fsync(file)
+    host.keep(one)
+    put_file(two, b"other", b"o")
+    host.commit([two])
+    heir = make_committer(tmp_path, store, catalog)
+    (outcome,) = heir.recover()
+    heir.close()
+    host.close()
+    kept = next(each for each in catalog.collections() if each.pdh == outcome.pdh)
+    assert saved_contents(catalog, store, kept.uuid)[b"mine",] == b"data"
+    assert ((b"before",) in saved_contents(catalog, store, kept.uuid)) == saved_before

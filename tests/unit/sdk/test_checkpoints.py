@@ -49,3 +49,15 @@ def test_what_a_recovery_kept_is_noted(tmp_path: Path) -> None:
     assert not is_kept(tmp_path, 7)
     note_kept(tmp_path, 7)
     assert (is_kept(tmp_path, 7), is_kept(tmp_path, 8)) == (True, False)
+
+
+def test_a_save_that_was_noted_counts_like_a_checkpoint(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path)
+    kept.keep(3, 5, pdh(ONE), ONE)
+    kept.note_saved(3, 9, pdh(TWO))
+    kept.note_saved(4, 2, pdh(TWO))
+    for each in (kept, Checkpoints(tmp_path)):
+        assert (each.covered(3), each.covered(4)) == (Covered(9, pdh(TWO)), Covered(2, pdh(TWO)))
+        assert each.text(pdh(TWO)) is None  # the catalog has it
+    kept.keep(3, 12, pdh(ONE), ONE)
+    assert Checkpoints(tmp_path).covered(3) == Covered(12, pdh(ONE))
