@@ -159,6 +159,8 @@ class Workspace:
                 settled = self._settle(moved)
             if settled and whole:  # else the next table takes in what it says
                 (self.directory / "moved" / name).unlink(missing_ok=True)
+        if not tables:
+            self._settle(None)
         for outcome in outcomes:
             tree = self._trees.get(outcome.tree)
             if tree is not None and outcome.effects and outcome.error is None:
@@ -167,8 +169,9 @@ class Workspace:
             self._drop_unneeded()
         return changes
 
-    def _settle(self, moved: Moved) -> bool:
-        """Replace references into log and spool by locators, a file at a time so that nobody waits long.
+    def _settle(self, moved: Moved | None) -> bool:
+        """Replace references into log and spool by locators, a file at a time so that nobody waits long; forget files
+        that have none.
 
         In all trees: a file may have moved to another since the commit point. False if a file has to wait for the
         commit that covers the copy that made it: until then the record of the copy refers to log and spool, which
@@ -182,7 +185,8 @@ class Workspace:
                     if file.copied_seq > tree.asof:
                         settled = False
                         continue
-                    file.segments.remap(moved.resolve)
+                    if moved is not None:
+                        file.segments.remap(moved.resolve)
                     if not _refers_here(file):
                         del tree.unsettled[file.no]
         return settled
