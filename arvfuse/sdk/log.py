@@ -10,6 +10,7 @@ the last file is the end. Any thread may call the writer; a reader belongs to on
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -76,6 +77,7 @@ class LogWriter:
         self._position = FILE_HEADER.size  # in that file; guarded by: _queue_lock
         self._failure: LogFailed | None = None  # guarded by: _queue_lock
         self._sync_lock: Final = RankedLock(Rank.LOG, -1)  # held across flushes of the disk, by nobody who writes
+        self._placed = False  # the directories above are on the disk; guarded by: _sync_lock
         self._write_lock: Final = RankedLock(Rank.LOG)
         self._flushed = first_seq - 1  # guarded by: _write_lock; read without
         self._fds: dict[int, int] = {}  # file number -> descriptor; changed under both locks, read under either
@@ -173,6 +175,7 @@ class LogWriter:
                 for fd in fds:
                     os.fdatasync(fd)
                 _sync_directory(self._directory / "log")
+                self._sync_place()
             except OSError as exc:  # what the disk refused once it may say to have the next time
                 raise self._fail(exc) from exc
             finally:
@@ -233,6 +236,14 @@ class LogWriter:
             idle = [] if self._reading else self._take_retired_locked()
         for fd in idle:
             os.close(fd)
+
+    def _sync_place(self) -> None:
+        """Once: the names that lead to us, as far up as they were made for a mount. The caller holds _sync_lock."""
+        if not self._placed:
+            for directory in (self._directory, *self._directory.parents[:2]):
+                with contextlib.suppress(PermissionError):  # not ours, so not new
+                    _sync_directory(directory)
+            self._placed = True
 
     def _fail(self, exc: OSError) -> LogFailed:
         """Nothing more is taken; the error that says so."""

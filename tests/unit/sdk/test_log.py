@@ -342,3 +342,20 @@ def test_bytes_that_are_not_written_yet_are_read_as_they_were(log: LogWriter) ->
     log.flush(1)
     buffer[:] = b"after!"
     assert found == log.read(address, 6) == b"before"
+
+
+def test_the_first_sync_makes_the_place_of_the_log_safe_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log whose directory has no name after a power cut is as good as none."""
+    directory = tmp_path / "mounts" / "m1"
+    log = writer(directory)
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    truncation(log, 1)
+    log.sync()
+    wanted = {str(path) for path in (directory / "log", directory, directory.parent, tmp_path)}
+    assert set(synced) == wanted
+    synced.clear()
+    truncation(log, 2)
+    log.sync()
+    assert synced == [str(directory / "log")]
+    log.close()
