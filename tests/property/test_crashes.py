@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from pathlib import Path
@@ -31,7 +32,7 @@ def op(name: str, *args: Any) -> st.SearchStrategy[tuple[Any, ...]]:
 
 
 FINISH = st.builds(lambda how, store, catalog: ("finish", how, store, *catalog), WAYS, STORE, CATALOG)
-OPERATIONS = st.one_of(
+CHANGES = st.one_of(
     op("create", INDEX, NAMES),
     op("mkdir", INDEX, NAMES),
     op("remove", INDEX, NAMES),
@@ -44,16 +45,24 @@ OPERATIONS = st.one_of(
     op("copy", INDEX, INDEX),
     op("open", INDEX, st.booleans()),
     op("shut", INDEX),
-    op("fsync", INDEX),
-    op("start", INDEX),
-    FINISH,
-    st.tuples(op("start", INDEX), FINISH),
+)
+EVENTS = st.one_of(
     op("feed", STORE),
     op("restart"),
-    op("crash", STORE),
     op("foreign", INDEX, NAMES, st.sampled_from(["put", "put", "delete"])),
     op("refresh", INDEX),
     op("trim"),
+    op("fsync", INDEX),
+)
+START = op("start", INDEX)
+OPERATIONS = st.one_of(
+    st.tuples(CHANGES),
+    st.tuples(CHANGES, CHANGES, CHANGES),
+    st.tuples(EVENTS),
+    st.tuples(START, FINISH),
+    st.tuples(START, CHANGES, CHANGES, FINISH),
+    st.tuples(START, EVENTS, CHANGES, FINISH),
+    st.tuples(op("crash", STORE)),
 )
 
 
@@ -61,9 +70,8 @@ def run(operations: list[Any]) -> None:
     """Do *operations*; everything must be as it should at every step, and after the death at the end."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as name, small_sizes():
         world = World(Path(name))
-        for operation in operations:
-            for verb, *args in operation if isinstance(operation[0], tuple) else (operation,):
-                getattr(world, verb)(*args)
+        for verb, *args in itertools.chain.from_iterable(operations):
+            getattr(world, verb)(*args)
             world.check()
         world.crash("")
         world.check()
@@ -71,6 +79,6 @@ def run(operations: list[Any]) -> None:
 
 
 @searching(full=20_000, quick=120)
-@given(st.lists(OPERATIONS, max_size=30))
+@given(st.lists(OPERATIONS, max_size=20))
 def test_nothing_is_lost_and_nothing_is_wrong(operations: list[Any]) -> None:
     run(operations)
