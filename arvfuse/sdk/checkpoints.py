@@ -64,7 +64,7 @@ class Checkpoints:
             self._path(tree, old.seq).unlink(missing_ok=True)
 
     def note_saved(self, tree: int, seq: int, pdh: str) -> None:
-        """A record has the tree as of record *seq*, the catalog its text *pdh*. Safe from a power cut when this returns.
+        """A record has the tree as of *seq*, the catalog its text *pdh*. Safe from a power cut when this returns.
 
         For trees of which several may have one record: the catalog cannot say whose save the newest was."""
         self._saved[tree] = Covered(seq, pdh)
