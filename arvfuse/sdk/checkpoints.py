@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from arvfuse.model.normalizing import pdh as pdh_of
+from arvfuse.sdk.log import sync_directory
 
 _PREFIX: Final = "checkpoint-"
 _SAVED: Final = "saved-"
@@ -81,11 +82,7 @@ class Checkpoints:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_directory(self._directory)
 
 
 def _numbers(directory: Path) -> list[tuple[int, int]]:

@@ -174,7 +174,7 @@ class LogWriter:
             try:
                 for fd in fds:
                     os.fdatasync(fd)
-                _sync_directory(self._directory / "log")
+                sync_directory(self._directory / "log")
                 self._sync_place()
             except OSError as exc:  # what the disk refused once it may say to have the next time
                 raise self._fail(exc) from exc
@@ -242,7 +242,7 @@ class LogWriter:
         if not self._placed:
             for directory in (self._directory, *self._directory.parents[:2]):
                 with contextlib.suppress(PermissionError):  # not ours, so not new
-                    _sync_directory(directory)
+                    sync_directory(directory)
             self._placed = True
 
     def _fail(self, exc: OSError) -> LogFailed:
@@ -400,7 +400,8 @@ def write_all(fd: int, parts: list[bytes | memoryview]) -> None:
         del pending[:done]
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """The names in *path* survive a power cut when this returns."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

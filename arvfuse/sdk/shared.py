@@ -16,7 +16,7 @@ from arvfuse.model.blockstate import Event, State
 from arvfuse.model.ranges import HOLE, LOG, Ref
 from arvfuse.ports import BlockStore, Clock
 from arvfuse.sdk.blocks import BlockTable, BufferBlock
-from arvfuse.sdk.log import LogWriter
+from arvfuse.sdk.log import LogWriter, sync_directory
 from arvfuse.sync import Rank, RankedLock, SpoolAccount
 
 STALL_BOUND_S: Final = 300.0
@@ -182,11 +182,7 @@ class Shared:
 
     def sync_spool(self) -> None:
         """The names of spool files survive a power cut."""
-        fd = os.open(self.directory / "spool", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_directory(self.directory / "spool")
 
     def _note(self, tree: int, seq: int, number: int, length: int) -> None:
         with self._lock:

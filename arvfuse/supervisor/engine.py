@@ -38,8 +38,9 @@ from arvfuse.operations import Operations
 from arvfuse.ports import BlockStore, Clock
 from arvfuse.sdk.checkpoints import Checkpoints
 from arvfuse.sdk.live import LiveTree
+from arvfuse.sdk.log import RESERVE_BYTES
 from arvfuse.sdk.outcome import Outcome
-from arvfuse.sdk.workspace import Workspace
+from arvfuse.sdk.workspace import DEFAULT_SPOOL_BYTES, Workspace
 from arvfuse.settings import Settings
 from arvfuse.supervisor.housekeeping import Housekeeper, Timing
 
@@ -51,9 +52,7 @@ SWITCH_INTERVAL_S: Final = 0.0005
 _UNMOUNT_TRY_S: Final = 30.0
 _BUSY_PAUSE_S: Final = 5.0
 _NOTIFY_CLOSE_S: Final = 10.0
-_RESERVE_BYTES: Final = 64 << 20
 _RETRY_PAUSE_S: Final = 1.0
-_MAX_SPOOL_BYTES: Final = 8 << 30
 _MIN_SPOOL_BYTES: Final = 128 << 20
 _LARGE_TEXT_BYTES: Final = 1 << 16  # below that a copy is cheaper than a mapping
 # Changes of records that need what is pending in the collection to be committed before.
@@ -204,7 +203,7 @@ class EngineProcess:
             clock=clock,
             boot_id=boot_id(),
             spool_bytes=settings.spool_bytes or default_spool_bytes(store),
-            reserve_bytes=_RESERVE_BYTES if settings.read_write else 0,
+            reserve_bytes=RESERVE_BYTES if settings.read_write else 0,
             stall_bound_s=settings.stall_bound,
         )
         self._housekeeper: Final = Housekeeper(
@@ -430,7 +429,7 @@ class EngineProcess:
 def default_spool_bytes(store: BlockStore) -> int:
     """min(8 GiB, a tenth of what is free), but two blocks at least."""
     _, free = store.free_bytes()
-    return min(_MAX_SPOOL_BYTES, max(_MIN_SPOOL_BYTES, free // 10))
+    return min(DEFAULT_SPOOL_BYTES, max(_MIN_SPOOL_BYTES, free // 10))
 
 
 def boot_id() -> bytes:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +17,11 @@ from arvfuse.sdk.log import log_path
 from arvfuse.sdk.putpool import PutPool
 from arvfuse.stores.memory import MemoryStore
 from tests.support.sessions import Session, contents, put_file, recovered, saved_contents
+from tests.support.smalldisk import files_end_at
 from tests.support.stepper import Stepper
 from tests.support.stores import noise
 
 LARGE = noise(SMALL_BYTES + 5000)
-
-
-@contextmanager
-def files_end_at(size: int) -> Iterator[None]:
-    """Any write beyond *size* bytes of any file of this process fails, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,20 +22,10 @@ from arvfuse.stores.memory import MemoryStore
 from tests.support.catalogs import FaultyCatalog
 from tests.support.hosts import InlinePool, make_committer, make_host
 from tests.support.sessions import Session, contents, locators, put_file, recovered, saved_contents
+from tests.support.smalldisk import files_end_at
 from tests.support.stores import noise
 
 LARGE = noise(SMALL_BYTES + 5000)
-
-
-@contextmanager
-def files_end_at(size: int) -> Iterator[None]:
-    """Any write beyond *size* bytes of any file of this process fails, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

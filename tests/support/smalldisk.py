@@ -1,11 +1,14 @@
-"""Running Python on a disk of its own that is really full when it is full: a tmpfs in a mount namespace."""
+"""Disks that are full: one of its own for a script (a tmpfs in a mount namespace), or a limit on our own files."""
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +41,14 @@ def run_on_small_disk(script: str, mountpoint: Path, *, size: int) -> Any:
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """Any write beyond *size* bytes of any file of this process fails, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -21,6 +21,7 @@ from arvfuse.sdk.log import (
     LogWriter,
     log_numbers,
     log_path,
+    sync_directory,
     write_all,
 )
 from tests.support.clock import FakeClock
@@ -359,3 +360,12 @@ def test_the_first_sync_makes_the_place_of_the_log_safe_too(tmp_path: Path, monk
     log.sync()
     assert synced == [str(directory / "log")]
     log.close()
+
+
+def test_only_a_directory_has_names_to_sync(tmp_path: Path) -> None:
+    assert sync_directory(tmp_path) is None  # type: ignore[func-returns-value] # it does not raise
+    with pytest.raises(FileNotFoundError):
+        sync_directory(tmp_path / "missing")
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        sync_directory(tmp_path / "file")
