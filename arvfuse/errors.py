@@ -84,6 +84,12 @@ class InvalidPath(_PathError):
     code = errno.EINVAL
 
 
+class NoSuchOffset(_PathError):
+    """A seek for data or a hole beyond the end of the file."""
+
+    code = errno.ENXIO
+
+
 class NameTooLong(_PathError):
     """A name of more than 255 bytes."""
 

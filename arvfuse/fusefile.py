@@ -13,7 +13,7 @@ from __future__ import annotations
 import mmap
 from typing import Final
 
-from arvfuse.errors import NotPermitted, ReadOnly
+from arvfuse.errors import NoSuchOffset, NotPermitted, ReadOnly
 from arvfuse.fresh.node import Attr, VirtualNode
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode
@@ -59,13 +59,30 @@ class FileHandle:
     def __repr__(self) -> str:
         return f"<FileHandle of {self.node!r}{' writable' if self.writable else ''}>"
 
-    def read(self, offset: int, size: int) -> bytes | memoryview:
-        return live_tree(self.node).read(self.node, offset, size)
+    def read(self, offset: int, size: int) -> list[bytes | memoryview]:
+        """In the pieces in which the bytes were found."""
+        return live_tree(self.node).read_parts(self.node, offset, size)
 
     def write(self, offset: int, data: bytes | memoryview) -> int:
+        """Whether there is room in the spool is the caller's to ask."""
         if not self.writable:
             raise ReadOnly(_text(self.node), "not open for writing")
-        return live_tree(self.node).write(self.node, offset, data)
+        return live_tree(self.node).accept(self.node, offset, data)
+
+    def failed(self, failure: Exception) -> None:
+        """Bytes that were taken from a writer are lost: every handle of the file is told (D4)."""
+        live_tree(self.node).failed(self.node, failure)
+
+    def seek(self, offset: int, *, data: bool) -> int:
+        """The next offset with data, or the next in a hole (the end is one). NoSuchOffset behind the last."""
+        return live_tree(self.node).seek(self.node, offset, data=data)
+
+    def allocate(self, offset: int, length: int, *, keep_size: bool) -> None:
+        """Room for the range: it is there when it is written; the size grows unless *keep_size*."""
+        if not self.writable:
+            raise ReadOnly(_text(self.node), "not open for writing")
+        if not keep_size:
+            live_tree(self.node).extend(self.node, offset + length)
 
     def flush(self) -> None:
         """A close(2) of one descriptor: content is safe from the death of our processes; raises what went wrong."""
@@ -96,8 +113,20 @@ class GeneratedHandle:
         self.node: Final = node
         node.use()
 
-    def read(self, offset: int, size: int) -> bytes | memoryview:
-        return self.node.content[offset : offset + size]
+    def read(self, offset: int, size: int) -> list[bytes | memoryview]:
+        return [self.node.content[offset : offset + size]]
+
+    def seek(self, offset: int, *, data: bool) -> int:
+        """All is data; behind it is a hole."""
+        if offset >= len(self.node.content):
+            raise NoSuchOffset()
+        return offset if data else len(self.node.content)
+
+    def allocate(self, offset: int, length: int, *, keep_size: bool) -> None:
+        raise NotPermitted("", "a generated file cannot be written")
+
+    def failed(self, failure: Exception) -> None:
+        """Never: nothing is written."""
 
     def write(self, offset: int, data: bytes | memoryview) -> int:
         raise NotPermitted("", "a generated file cannot be written")

@@ -96,6 +96,11 @@ class Operations:
         found = rescue(self._lookup(directory, name), NoSuchEntry, lambda error: self._too_long(name, error))
         return then(found, lambda child: self._entry(directory, child))
 
+    def missing_keep_s(self, parent: int) -> float:
+        """How long the kernel may remember that a name is not in a directory: only where all changes are ours."""
+        directory = self._directory(parent)
+        return self.host.timeout(directory.entry_keep_s) if isinstance(directory, CollectionDir | TreeDir) else 0.0
+
     def mkdir(self, parent: int, name: bytes, mode: int) -> Entry | Pending[Entry]:
         directory = self._changing(parent)
         check_new_name(name)
@@ -178,6 +183,13 @@ class Operations:
             raise InvalidPath("", "not open for writing")
         return self._set(number, node, size, mtime_ns, atime_ns, mode)
 
+    def drop_privileges(self, number: int) -> None:
+        """A file was written or cut: set-user-ID and set-group-ID go, as the kernel asks of who keeps modes."""
+        node = self._node(number)
+        if isinstance(node, FileNode) and node.mode >= 0 and node.mode & (stat.S_ISUID | stat.S_ISGID):
+            gone = stat.S_ISUID | (stat.S_ISGID if node.mode & stat.S_IXGRP else 0)
+            live_tree(node).set_attrs(node, mode=node.mode & ~gone)
+
     def access(self, number: int, mask: int) -> bool:
         """True; asking to write where nothing can be written is ReadOnly."""
         node = self._node(number)
@@ -216,20 +228,49 @@ class Operations:
             raise ReadOnly(show(node.name))
         return Opened(self._open_file(node, flags))
 
-    def read(self, handle: int, offset: int, size: int) -> bytes | memoryview:
+    def read(self, handle: int, offset: int, size: int) -> list[bytes | memoryview]:
+        """Up to *size* bytes, in pieces; short only at the end of the file."""
         return self._file(handle).read(offset, size)
 
-    def write(self, handle: int, offset: int, data: bytes | memoryview) -> int:
+    def read_node(self, number: int, offset: int, size: int) -> list[bytes | memoryview]:
+        """As read(), of a file that was not opened: a read-only mount may say that it need not be."""
+        node = self._node(number)
+        if isinstance(node, GeneratedFile):
+            return [node.content[offset : offset + size]]
+        if not isinstance(node, FileNode):
+            raise IsADirectory()
+        return live_tree(node).read_parts(node, offset, size)
+
+    def write(self, handle: int, offset: int, data: bytes | memoryview) -> int | Pending[int]:
+        """Write all of *data*, which is copied; a Pending while the spool is full: the writer is to wait."""
         if self.read_only:
             raise ReadOnly()
-        return self._file(handle).write(offset, data)
+        written = self._file(handle).write(offset, data)
+        room = self.host.engine.room()
+        return written if room is None else then(room, lambda _: written)
+
+    def lost(self, handle: int, failure: Exception) -> None:
+        """Pages that the kernel had taken from a writer could not be written: all handles of the file are told."""
+        self._file(handle).failed(failure)
+
+    def seek(self, handle: int, offset: int, *, data: bool) -> int:
+        """lseek(2) for data or for a hole. NoSuchOffset."""
+        return self._file(handle).seek(offset, data=data)
+
+    def allocate(self, handle: int, offset: int, length: int, *, keep_size: bool) -> None:
+        """fallocate(2): nothing is set aside, but the size grows."""
+        if self.read_only:
+            raise ReadOnly()
+        self._file(handle).allocate(offset, length, keep_size=keep_size)
 
     def flush(self, handle: int) -> None:
         """A descriptor was closed: raises a background failure that this handle has not been told of (D4)."""
         self._file(handle).flush()
 
-    def fsync(self, handle: int, datasync: bool = False) -> None:
+    def fsync(self, handle: int, datasync: bool = False) -> Pending[None] | None:
+        """Content survives a power cut of this machine when it returns (D2)."""
         self._file(handle).fsync()
+        return None
 
     def release(self, handle: int) -> None:
         """The last descriptor was closed."""
@@ -248,6 +289,15 @@ class Operations:
     def readdir(self, handle: int, cookie: int) -> Iterator[Listed] | Pending[Iterator[Listed]]:
         """Names from *cookie* on, to be taken as far as they fit. From 0 again: a new snapshot."""
         return self._opened_directory(handle).read(cookie)
+
+    def listed_entry(self, handle: int, listed: Listed) -> Entry | None:
+        """What look-up would say of a name that the handle listed, if it can be said at once; counts as known then."""
+        directory = self._opened_directory(handle).directory
+        try:
+            found = directory.lookup(listed.name)
+        except NoSuchEntry:
+            return None  # removed since
+        return None if isinstance(found, Pending) else self._entry(directory, found)
 
     def releasedir(self, handle: int) -> None:
         opened = self._directories.pop(handle, None)

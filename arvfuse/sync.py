@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from enum import IntEnum
 from functools import partial
 from types import MappingProxyType, TracebackType
@@ -251,6 +252,8 @@ class SpoolAccount:
         self._level = 0  # guarded by: _lock
         self._progress = 0  # guarded by: _lock
         self._waiting = 0  # guarded by: _lock
+        # When each reply that is held back was last seen to get nearer, and at which progress. guarded by: _lock
+        self._held: dict[Future[None], tuple[float, int]] = {}
         self._closed = False  # guarded by: _lock
 
     @property
@@ -265,8 +268,8 @@ class SpoolAccount:
 
     @property
     def waiting(self) -> int:
-        """Threads in wait_for_room()."""
-        return self._waiting
+        """Threads in wait_for_room(), and replies that when_room() holds back."""
+        return self._waiting + len(self._held)
 
     @property
     def full(self) -> bool:
@@ -286,6 +289,34 @@ class SpoolAccount:
             self._progress += 1
             if self._waiting:
                 self._changed.notify_all()
+            released = self._take_held_locked() if self._held and self._level <= self.limit else ()
+        for each in released:
+            each.set_result(None)
+
+    def when_room(self, clock: SupportsMonotonic) -> Future[None] | None:
+        """What is settled when the level is within the limit again; None if it is. See fail_stalled()."""
+        with self._lock:
+            if self._level <= self.limit or self._closed:
+                return None
+            held: Future[None] = Future()
+            self._held[held] = (clock.monotonic(), self._progress)
+            return held
+
+    def fail_stalled(self, deadline_s: float, clock: SupportsMonotonic, failure: Callable[[], Exception]) -> None:
+        """Give *failure* to everybody of when_room() for whom nothing moved for *deadline_s*. The owner calls it."""
+        if not self._held:
+            return
+        now = clock.monotonic()
+        stalled = []
+        with self._lock:
+            for held, (since, seen) in list(self._held.items()):
+                if seen != self._progress:
+                    self._held[held] = (now, self._progress)
+                elif now - since >= deadline_s:
+                    stalled.append(held)
+                    del self._held[held]
+        for each in stalled:
+            each.set_exception(failure())
 
     def progressed(self) -> None:
         """Something was stored that is credited later (a part of a block, a retry that got through)."""
@@ -316,6 +347,13 @@ class SpoolAccount:
         with self._lock:
             self._closed = True
             self._changed.notify_all()
+            released = self._take_held_locked()
+        for each in released:
+            each.set_result(None)
+
+    def _take_held_locked(self) -> list[Future[None]]:
+        held, self._held = list(self._held), {}
+        return held
 
     def _moved_locked(self, seen: int) -> bool:
         return self._progress != seen or self._closed

@@ -28,6 +28,7 @@ REPLY: Final[Mapping[type[errors.ArvfuseError], tuple[int, int]]] = MappingProxy
         errors.NotPermitted: (errno.EPERM, _DEBUG),
         errors.NotSupported: (errno.ENOTSUP, _DEBUG),
         errors.InvalidPath: (errno.EINVAL, _DEBUG),
+        errors.NoSuchOffset: (errno.ENXIO, _DEBUG),
         errors.NameTooLong: (errno.ENAMETOOLONG, _DEBUG),
         errors.NameNotText: (errno.EILSEQ, _DEBUG),
         errors.FileTooBig: (errno.EFBIG, _DEBUG),

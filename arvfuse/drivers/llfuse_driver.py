@@ -55,7 +55,7 @@ def mount_options(*, mount_id: str, subtype: str = "arvfuse", read_only: bool, a
 class LlfuseDriver(llfuse.Operations):  # type: ignore[misc] # llfuse is not typed
     """One mount. *stall_bound_s*: how long a request waits for the backend before it is EIO.
 
-    ``notices`` is the KernelNotices port once mounted.
+    ``notices`` is there once it is mounted.
     """
 
     def __init__(self, mountpoint: Path, options: set[str], *, stall_bound_s: float = STALL_BOUND_S) -> None:
@@ -63,7 +63,7 @@ class LlfuseDriver(llfuse.Operations):  # type: ignore[misc] # llfuse is not typ
         self.mountpoint: Final = mountpoint
         self._options: Final = frozenset(options)
         self._stall_bound_s: Final = stall_bound_s
-        self.notices: DeviceNotices | None = None  # set by mount()
+        self._notices: DeviceNotices | None = None  # set by mount()
         self._operations: Operations | None = None  # set by attach(), before the first request
 
     # life
@@ -79,8 +79,18 @@ class LlfuseDriver(llfuse.Operations):  # type: ignore[misc] # llfuse is not typ
             ) from failure
         (device,) = open_devices() - before
         os.set_inheritable(device, False)  # a child that holds it keeps a dead mount hanging
-        self.notices = DeviceNotices(device)
-        return self.notices
+        self._notices = DeviceNotices(device)
+        return self._notices
+
+    @property
+    def notices(self) -> DeviceNotices:
+        """The KernelNotices port, once mounted."""
+        assert self._notices is not None
+        return self._notices
+
+    def status(self) -> dict[str, Any]:
+        """For people."""
+        return {"driver": "llfuse", "protocol": "", "features": []}
 
     def attach(self, operations: Operations) -> None:
         """What answers requests. Its notifier sends by what mount() returned."""
@@ -102,8 +112,8 @@ class LlfuseDriver(llfuse.Operations):  # type: ignore[misc] # llfuse is not typ
     def close(self) -> None:
         """Free the session. The mount is gone by now: see ``drivers.unmounting``."""
         llfuse.close(unmount=False)
-        if self.notices is not None:
-            self.notices.close()
+        if self._notices is not None:
+            self._notices.close()
 
     # names
 
@@ -195,10 +205,11 @@ class LlfuseDriver(llfuse.Operations):  # type: ignore[misc] # llfuse is not typ
         return self._answer("open", self._ops.open, inode, flags).handle
 
     def read(self, fh: int, off: int, size: int) -> Any:
-        return self._answer("read", self._ops.read, fh, off, size)
+        parts = self._answer("read", self._ops.read, fh, off, size)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def write(self, fh: int, off: int, buf: bytes) -> int:
-        return self._answer("write", self._ops.write, fh, off, buf)
+        return self._answer("write", self._write, fh, off, buf)
 
     def flush(self, fh: int) -> None:
         self._answer("flush", self._ops.flush, fh)
@@ -250,6 +261,11 @@ class LlfuseDriver(llfuse.Operations):  # type: ignore[misc] # llfuse is not typ
                 if log.isEnabledFor(level):
                     log.log(level, "%s: %s", what, failure, exc_info=level >= logging.ERROR)
                 raise llfuse.FUSEError(code) from failure
+
+    def _write(self, handle: int, offset: int, data: bytes) -> int:
+        """What is accepted is answered when there is room, or fails by itself when the store has stalled."""
+        written = self._ops.write(handle, offset, data)
+        return written.result() if isinstance(written, Pending) else written
 
     def _wait(self, pending: Pending[T]) -> T:
         try:

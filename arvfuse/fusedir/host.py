@@ -60,6 +60,10 @@ class Engine(Protocol):
 
     def statfs(self) -> Space | Pending[Space]: ...
 
+    def room(self) -> Pending[None] | None:
+        """None while a writer may go on; else what is settled when the store has caught up. StoreUnavailable."""
+        ...
+
 
 class Settings(NamedTuple):
     """Of one mount. Seconds."""

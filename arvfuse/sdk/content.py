@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from arvfuse.errors import Damaged, FileTooBig, InvalidPath
+from arvfuse.errors import Damaged, FileTooBig, InvalidPath, NoSuchOffset
 from arvfuse.model import records
 from arvfuse.model.blockstate import Event, State
 from arvfuse.model.locators import BLOCK_BYTES
@@ -33,18 +33,21 @@ class ContentTree(LoggedTree):
 
     def read(self, file: FileNode, offset: int, size: int) -> bytes | memoryview:
         """Up to *size* bytes from *offset*; short only at the end of the file. Store errors; Damaged."""
+        parts = self.read_parts(file, offset, size)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_parts(self, file: FileNode, offset: int, size: int) -> list[bytes | memoryview]:
+        """As read(), in the pieces in which the bytes were found."""
         before = None
         while True:
             with self.held(file):
                 spans = self._cover(file, offset, size)
             try:
-                parts = [self.shared.fetch(span.ref, span.offset, span.length) for span in spans]
+                return [self.shared.fetch(span.ref, span.offset, span.length) for span in spans]
             except (DroppedLog, DroppedBlock) as exc:
                 if spans == before:
                     raise Damaged(f"{show(file.name)}: its bytes are gone from log or spool") from exc
                 before = spans  # a commit moved the bytes meanwhile: the segments say where to
-                continue
-            return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def cover(self, file: FileNode, offset: int, size: int, limit: int | None = None) -> list[Segment]:
         """The segments that hold [offset, offset+size), at most *limit*."""
@@ -52,7 +55,14 @@ class ContentTree(LoggedTree):
             return file.segments.cover(offset, size, limit)
 
     def write(self, file: FileNode, offset: int, data: bytes | bytearray | memoryview) -> int:
-        """Write all of *data*. It is safe from our death when this returns. FileTooBig, NoSpace, LogFailed."""
+        """Write all of *data*, and wait while the spool is full. FileTooBig, NoSpace, LogFailed, StoreUnavailable."""
+        written = self.accept(file, offset, data)
+        self.shared.pace()
+        return written
+
+    def accept(self, file: FileNode, offset: int, data: bytes | bytearray | memoryview) -> int:
+        """Write all of *data*: it is safe from our death when this returns. As write(), but waits for no room: the
+        caller holds the answer back while the spool is full."""
         view = memoryview(data).cast("B") if not isinstance(data, bytes) else memoryview(data)
         if offset < 0:
             raise InvalidPath(show(file.name), "negative offset")
@@ -66,7 +76,6 @@ class ContentTree(LoggedTree):
                 done += self._write_some(file, offset + done, view[done:])
             if done < len(view):
                 self._wait_at_gate(file)
-        self.shared.pace()
         return len(view)
 
     def append(self, file: FileNode, data: bytes | bytearray | memoryview) -> int:
@@ -88,6 +97,29 @@ class ContentTree(LoggedTree):
                 self._wait_at_gate(file)
         self.shared.pace()
         return end
+
+    def extend(self, file: FileNode, size: int) -> None:
+        """Let the file have *size* bytes at least; growth is a hole."""
+        if size > file.size:
+            self.truncate(file, size)
+
+    def seek(self, file: FileNode, offset: int, *, data: bool) -> int:
+        """The first offset from *offset* on that has data, or that lies in a hole. NoSuchOffset at or past the end."""
+        with self.held(file):
+            if offset < 0 or offset >= file.size:
+                raise NoSuchOffset(show(file.name))
+            for span in file.segments.cover(offset, file.size - offset):
+                if (span.ref != HOLE) == data:
+                    return max(span.start, offset)
+            if data:
+                raise NoSuchOffset(show(file.name))
+            return file.size
+
+    def failed(self, file: FileNode, failure: Exception) -> None:
+        """Let the next flush of every handle of the file say what went wrong (D4)."""
+        with self.held(file):
+            file.error = failure
+            file.error_mark += 1
 
     def truncate(self, file: FileNode, size: int) -> None:
         """Set the size; growth is a hole."""

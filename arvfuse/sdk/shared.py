@@ -89,7 +89,11 @@ class Shared:
 
         StoreUnavailable if the store made no progress for the stall bound. No lock held."""
         if self.spool.full and not self.spool.wait_for_room(self.stall_bound_s, self.clock):
-            raise StoreUnavailable("the spool is full and the store takes nothing; what was written is kept")
+            raise _stalled()
+
+    def fail_stalled(self) -> None:
+        """As pace(), for those who wait for a Future of the spool."""
+        self.spool.fail_stalled(self.stall_bound_s, self.clock, _stalled)
 
     def log_seqs(self, number: int) -> dict[int, int]:
         """tree -> its last record in log file *number*."""
@@ -198,3 +202,7 @@ class Shared:
         charged, block.charged = block.charged, 0
         if charged:
             self.spool.credit(charged)
+
+
+def _stalled() -> StoreUnavailable:
+    return StoreUnavailable("the spool is full and the store takes nothing; what was written is kept")

@@ -41,7 +41,7 @@ def take_effects(tree: LiveTree, outcome: Outcome) -> list[NameChange]:
             changes.extend(_set_aside(tree, each, effects, outcome.seq, now))
         for each in effects:
             for effect in _decide(tree, each, outcome.seq, now):
-                parent_is_new = tree.find(effect.path[:-1]) is None
+                above = _first_missing(tree, effect.path)
                 kept = _bind_open(tree, effect.path)
                 parent, name, old = apply_effect(tree, to_json(effect), now)
                 if kept is not None:
@@ -49,12 +49,22 @@ def take_effects(tree: LiveTree, outcome: Outcome) -> list[NameChange]:
                 for below in old.loaded() if isinstance(old, DirNode) else ():
                     below.stamp = -1
                 logged.append(to_json(effect))
-                if not parent_is_new:
-                    changes.append(NameChange(parent, name, old))
+                changes.append(NameChange(parent, name, old) if above is None else NameChange(*above, None))
         seq = tree.log(records.Merged(outcome.version, outcome.pdh, tuple(logged)), now)
         tree.version, tree.pdh = outcome.version, outcome.pdh
     tree.shared.log.flush(seq)
     return changes
+
+
+def _first_missing(tree: LiveTree, path: Path) -> tuple[DirNode, bytes] | None:
+    """The directory and name at which *path* ends too early; None if only its last component may be missing."""
+    directory = tree.root
+    for name in path[:-1]:
+        node = tree.table(directory).get(name)
+        if not isinstance(node, DirNode):
+            return directory, name
+        directory = node
+    return None
 
 
 def _set_aside(tree: LiveTree, effect: Effect, effects: list[Effect], seq: int, now_ns: int) -> list[NameChange]:

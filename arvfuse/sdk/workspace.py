@@ -8,6 +8,7 @@ Threading: any thread; ``take`` calls are serialised by the owner.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -77,6 +78,14 @@ class Workspace:
         for block in self.shared.blocks.all():
             if block.file.tree is tree and block.state is State.WRITABLE and not block.writers:
                 self.shared.discard(block)
+
+    def room(self) -> Future[None] | None:
+        """None while the spool has room; else what is settled when it has, or fails at the stall bound (see tick)."""
+        return self.shared.spool.when_room(self.shared.clock) if self.shared.spool.full else None
+
+    def tick(self) -> None:
+        """Fail whoever waits for room while the store makes no progress. The owner calls it now and then."""
+        self.shared.fail_stalled()
 
     def dirty(self) -> list[LiveTree]:
         """Trees with changes that no commit covered."""

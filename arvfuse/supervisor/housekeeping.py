@@ -155,6 +155,7 @@ class Housekeeper:
         for act in handed_in:
             act()
         self._link.tell(self._workspace.log.flushed_seq)
+        self._workspace.tick()
         if not self._in_flight:
             self._start_commit()
         if self._stale and not self._in_flight and self._refreshing is None:

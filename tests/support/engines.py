@@ -136,6 +136,9 @@ class FakeEngine:
     def statfs(self) -> Space:
         return Space(total_bytes=1 << 40, free_bytes=1 << 39)
 
+    def room(self) -> Future[None] | None:
+        return self.workspace.room()
+
     def new_collection(self, name: str, text: bytes = b"", owner: str | None = None) -> CollectionRecord:
         """A record in the catalog, below the home project."""
         return self.catalog.create(name=name, owner=owner, manifest=text)
@@ -198,7 +201,7 @@ class Mounted:
     def read_file(self, number: int) -> bytes:
         """Open, read, close."""
         opened = now(self.ops.open(number, 0))
-        data = bytes(self.ops.read(opened.handle, 0, 1 << 20))
+        data = b"".join(self.ops.read(opened.handle, 0, 1 << 20))
         self.ops.release(opened.handle)
         return data
 

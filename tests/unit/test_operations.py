@@ -86,7 +86,7 @@ def test_a_file_is_made_written_and_read(mounted: Mounted) -> None:
     assert ops.write(handle, 3, b"abc") == 3
     assert ops.getattr(number).mtime_ns > before, "a write moves the time"
     assert ops.getattr(number).size == 6
-    assert bytes(ops.read(handle, 0, 100)) == b"\0\0\0abc"
+    assert b"".join(ops.read(handle, 0, 100)) == b"\0\0\0abc"
     ops.flush(handle)
     ops.fsync(handle)
     ops.release(handle)
@@ -229,12 +229,12 @@ def test_c3_an_open_file_survives_unlink_replacement_and_moves(mounted: Mounted)
     number = mounted.write_file(mounted.walk(b"d"), b"x", b"content")
     handle = ops.open(number, os.O_RDWR).handle
     now(ops.rename(1, b"d", 1, b"moved"))
-    assert bytes(ops.read(handle, 0, 10)) == b"content"
+    assert b"".join(ops.read(handle, 0, 10)) == b"content"
     directory = mounted.walk(b"moved")
     mounted.write_file(directory, b"y", b"other")
     now(ops.rename(directory, b"y", directory, b"x"))
     assert ops.write(handle, 7, b"!") == 1
-    assert bytes(ops.read(handle, 0, 10)) == b"content!"
+    assert b"".join(ops.read(handle, 0, 10)) == b"content!"
     assert ops.getattr(number).size == 8, "fstat of an open file that has no name"
     now(ops.unlink(directory, b"x"))
     assert now(ops.setattr(number, size=3, handle=handle)).size == 3
