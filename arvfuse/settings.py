@@ -52,6 +52,7 @@ class Settings:
     store: Path
     read_write: bool = False
     driver: str = "auto"
+    latency: str = "auto"
     durability: str = "local"
     no_writeback: bool = False
     unsafe_filesystem: bool = False
@@ -69,7 +70,11 @@ class Settings:
 
 
 # Options whose value is one of a few, with what exists of them in this version.
-_CHOICES: Final = {"driver": ("auto", "llfuse"), "durability": ("local", "store")}
+_CHOICES: Final = {
+    "driver": ("auto", "kernel", "llfuse"),
+    "durability": ("local", "store"),
+    "latency": ("auto", "poll", "sleep"),
+}
 _SIZES: Final = frozenset({"memory", "spool_bytes"})
 _TIMES: Final = frozenset({"commit_quiet", "commit_deadline", "refresh_time", "stall_bound"})
 _PATHS: Final = frozenset({"store", "logfile"})

@@ -27,6 +27,7 @@ from arvfuse.clock import SystemClock
 from arvfuse.drivers import unmounting
 from arvfuse.errors import ArvfuseError
 from arvfuse.settings import Settings
+from arvfuse.supervisor.driving import mount_device
 from arvfuse.supervisor.engine import EngineProcess, Mounting
 from arvfuse.supervisor.holders import holders
 from arvfuse.supervisor.mountinfo import mounted_as
@@ -138,6 +139,10 @@ class Processes:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def mount_device(self) -> int | None:
+        """Mount by the kernel driver; its descriptor. None: the engine is to mount by llfuse."""
+        return mount_device(self._mounting.mount, self._mounting.mountpoint, self._settings)
 
     def is_mounted(self) -> bool:
         """True if the kernel has the mount in our table."""

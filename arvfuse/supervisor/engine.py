@@ -42,6 +42,7 @@ from arvfuse.sdk.log import RESERVE_BYTES
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.workspace import DEFAULT_SPOOL_BYTES, Workspace
 from arvfuse.settings import Settings
+from arvfuse.supervisor.driving import Driver, make_driver
 from arvfuse.supervisor.housekeeping import Housekeeper, Timing
 
 log = logging.getLogger(__name__)
@@ -127,6 +128,10 @@ class Engine:
         total, free = self._store.free_bytes()
         return Space(total, free)
 
+    def room(self) -> Pending[None] | None:
+        """None while the spool has room."""
+        return self.workspace.room()
+
     def _came(self, identity: str, answer: Future[Message], opening: Pending[LiveTree]) -> None:
         try:
             reply = answer.result()
@@ -151,7 +156,7 @@ class Engine:
 class StoreDurable(Operations):
     """With ``--durability=store``: fsync returns when blocks are stored and the record is saved."""
 
-    def fsync(self, handle: int, datasync: bool = False) -> Any:
+    def fsync(self, handle: int, datasync: bool = False) -> Pending[None] | None:
         """As Operations.fsync, then a commit of the file's collection."""
         super().fsync(handle, datasync)
         node = getattr(self._file(handle), "node", None)
@@ -220,6 +225,10 @@ class EngineProcess:
         self._reader: Final = threading.Thread(target=self._read_supervisor, name="supervisor-link")
         self._told: Final = threading.Condition(threading.Lock())
         self._go = False  # guarded by: _told
+        self._devices: list[
+            int | None
+        ] = []  # one, when it is mounted: a descriptor, None for llfuse; guarded by: _told
+        self._driver: Driver | None = None  # set once
         self._ended = False  # guarded by: _told
         self._abandoned = False  # guarded by: _told
         self._orphaned = False  # guarded by: _told
@@ -250,21 +259,18 @@ class EngineProcess:
             self._reader.join()
 
     def _serve(self) -> int:
-        # Imported here: where llfuse is not installed this is one line for the user, and nothing else needs it.
-        from arvfuse.drivers.llfuse_driver import LlfuseDriver, mount_options
-
         root: str | LiveTree | None = self._resolve_root()
         if self._mounting.content is not None:
             root = self._open_content(self._mounting.content)
-        options = mount_options(
-            mount_id=self._mounting.mount,
-            subtype=self._settings.subtype,
-            read_only=not self._settings.read_write,
-            allow_other=self._settings.allow_other,
-        )
-        driver = LlfuseDriver(self._mounting.mountpoint, options, stall_bound_s=self._settings.stall_bound)
-        notices = driver.mount()
-        notifier = Notifier(notices, name=self._mounting.mount)
+        self._tell({"told": "resolved"})
+        with self._told:
+            self._told.wait_for(lambda: self._devices or self._abandoned or self._orphaned)
+            if not self._devices:
+                return 1
+        mounting = self._mounting
+        driver = make_driver(self._devices[0], mounting.mount, mounting.mountpoint, self._settings, root)
+        self._driver = driver
+        notifier = Notifier(driver.notices, name=mounting.mount)
         kind = StoreDurable if self._settings.durability == "store" else Operations
         operations = kind(
             self._engine,
@@ -374,6 +380,10 @@ class EngineProcess:
             with self._told:
                 self._go = True
                 self._told.notify_all()
+        elif do == "device":
+            with self._told:
+                self._devices.append(descriptors[0] if descriptors else None)
+                self._told.notify_all()
         elif do == "commit":
             done = self._housekeeper.commit(self._workspace.dirty(), keep_previous=bool(message.get("keep_previous")))
             done.add_done_callback(self._tell_committed)
@@ -400,6 +410,7 @@ class EngineProcess:
             "spool_limit_bytes": spool.limit,
             "log_seq": self._workspace.log.flushed_seq,
             "troubles": self._housekeeper.troubles,
+            "driver": self._driver.status() if self._driver is not None else {},
         }
 
     def _tell(self, message: Message) -> None:

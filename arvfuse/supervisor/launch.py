@@ -8,7 +8,6 @@ nothing stays behind.
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import logging
 import os
@@ -39,6 +38,7 @@ from arvfuse.settings import Settings
 from arvfuse.stores.filesystems import refuse_unsafe
 from arvfuse.supervisor import control
 from arvfuse.supervisor.children import Processes
+from arvfuse.supervisor.driving import has_llfuse
 from arvfuse.supervisor.engine import Mounting
 from arvfuse.supervisor.mountinfo import mounted_at, real_path
 from arvfuse.supervisor.supervise import Supervisor
@@ -73,7 +73,7 @@ def launch(
     try:
         release_dead(mountpoint, environment, settings.store)
         mountpoint = check_mountpoint(mountpoint)
-        check_fuse()
+        check_fuse(settings.driver)
         prepare_store(settings)
     except ArvfuseError as error:
         tell({"error": encode_error(error)})
@@ -142,7 +142,7 @@ def check_mountpoint(mountpoint: Path) -> Path:
     return real
 
 
-def check_fuse(device: Path = _DEVICE) -> None:
+def check_fuse(driver: str = "auto", device: Path = _DEVICE) -> None:
     """What the kernel and the libraries must offer: NotSupported, NotPermitted, with what to do."""
     try:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
@@ -156,7 +156,7 @@ def check_fuse(device: Path = _DEVICE) -> None:
         ) from None
     if os.geteuid() != 0 and not (shutil.which("fusermount") or shutil.which("fusermount3")):
         raise NotSupported("fusermount", "not installed; install the package fuse3 (or fuse)")
-    if importlib.util.find_spec("llfuse") is None:
+    if driver == "llfuse" and not has_llfuse():
         raise NotSupported("llfuse", "not installed; install it with pip install 'arvfuse[llfuse]'")
 
 

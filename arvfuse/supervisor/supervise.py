@@ -63,6 +63,7 @@ class Supervisor:
         self._troubles: list[str] = []
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._interrupts = 0
+        self._failed_start = False  # it may be mounted, with nobody to answer
 
         self._signal_fd, self._signal_sender = _signal_pipe()
         self._engine: Channel | None = None
@@ -164,7 +165,9 @@ class Supervisor:
             return
         message = received.message
         told = message["told"]
-        if told == "mounted":
+        if told == "resolved":
+            self._mount()
+        elif told == "mounted":
             self._move(Event.MOUNTED)
             self._tell_ready({"ready": True, "mount": self._mounting.mount, "recovery": self._recovered})
         elif told == "failed":
@@ -182,12 +185,28 @@ class Supervisor:
         elif told == "status":
             self._answer_status(message["status"])
 
+    def _mount(self) -> None:
+        """The engine knows what is to be mounted: it gets the connection, which is its alone from then on."""
+        assert self._engine is not None
+        try:
+            device = self._processes.mount_device()
+        except ArvfuseError as error:
+            self._send(self._engine, {"do": "abandon"})
+            self._fail(encode_error(error))
+            return
+        if device is None:
+            self._send(self._engine, {"do": "device"})
+            return
+        self._send(self._engine, {"do": "device"}, device)
+        os.close(device)
+
     def _engine_gone(self) -> None:
         assert self._engine is not None
         self._engine.close()
         self._engine = None
         log.error("the engine of %s died", self._mounting.mountpoint)
         if self._state is State.STARTING:
+            self._failed_start = True
             self._code = _CODE_FAILED
             self._tell_ready({"error": encode_error(ArvfuseError("the engine ended before it mounted; see its log"))})
         self._move(Event.ENGINE_DIED)
@@ -330,6 +349,7 @@ class Supervisor:
             marker.unlink(missing_ok=True)
 
     def _fail(self, error: Message) -> None:
+        self._failed_start = True
         self._code = _CODE_FAILED
         self._tell_ready({"error": error})
         self._move(Event.GIVE_UP)
@@ -422,6 +442,8 @@ class Supervisor:
         for channel in (self._engine, self._backend):
             if channel is not None:
                 channel.close()
+        if self._failed_start and self._processes.is_mounted():
+            self._run_helper(lazy=True)
         for helper in self._helpers:
             helper.communicate(timeout=_END_WAIT_S)
         for line in (*self._left, *self._troubles):

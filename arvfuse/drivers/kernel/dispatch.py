@@ -1,0 +1,498 @@
+"""One mount's requests: from an opcode to a call of ``Operations``, and from its answer to a reply.
+
+The one place that catches: whatever a request raises becomes an errno (``drivers.errnos``), a malformed request EIO
+and a line in the log, an unknown one ENOSYS. A Pending is parked: its reply is written by whoever settles it, and the
+reader goes on; an INTERRUPT answers it with EINTR. An answer that the kernel does not want any more is undone.
+
+With a write-back cache a WRITE carries pages, not a call: its handle is any that may write, pid and uid say nothing,
+the offset is exact also for O_APPEND, and it may come long after the write. So its failure is told to every handle of
+the file, and READ is answered for handles that were opened for writing only.
+
+Threading: serve() by the engine's readers, several at a time; parked replies by any thread. Failure: none leaves.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final
+
+from arvfuse.drivers.errnos import NOT_IMPLEMENTED, reply_for
+from arvfuse.drivers.kernel import encoding, wire
+from arvfuse.drivers.kernel.negotiation import Agreed, Wanted, agree
+from arvfuse.drivers.kernel.readers import Reader
+from arvfuse.drivers.kernel.wire import Fattr, Fopen, Op
+from arvfuse.errors import InvalidPath, NoSuchEntry, NotPermitted, NotSupported
+from arvfuse.fresh.node import Created, Opened, Space
+from arvfuse.operations import Operations
+
+log = logging.getLogger(__name__)
+
+Body = memoryview
+Reply = bytes | tuple[bytes | memoryview, ...] | None
+"""What follows the header of a reply; None: there is none, or it is written by somebody else."""
+Handler = Callable[[int, int, Body], Reply]
+
+LARGE_READ_BYTES: Final = 1 << 16
+_INTERRUPTS: Final = 64
+_OPEN_FLAGS: Final = int(Fopen.KEEP_CACHE)
+_DIRECT_FLAGS: Final = int(Fopen.DIRECT_IO)
+_HEADER_BYTES: Final = wire.IN_HEADER.size
+_WRITE_START: Final = wire.WRITE_IN.size
+_FALLOC_KEEP_SIZE: Final = 1
+_NS: Final = 1_000_000_000
+
+
+class Refused(Exception):
+    """Answer with errno *code*; ordinary, not logged."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(os.strerror(code))
+        self.code: Final = code
+
+
+class Session:
+    """The connection of one mount. *device*: its descriptor, not blocking; close() closes it.
+
+    *on_end* is called once when the mount is gone, by a reader."""
+
+    def __init__(self, device: int, operations: Operations, wanted: Wanted, *, on_end: Callable[[], None]) -> None:
+        self._device: Final = device
+        self._operations: Final = operations
+        self._wanted: Final = wanted
+        self._on_end: Final = on_end
+        self._encoder: Final = encoding.Encoder(operations.uid, operations.gid)
+        self._handlers: Final[dict[int, Handler]] = self._table()
+        self.agreed: Agreed | None = None  # set by INIT, the first request
+        self._reader: threading.local = threading.local()
+
+        self._lock: Final = threading.Lock()  # a leaf; taken for parked replies only
+        self._parked: dict[int, Future[Any]] = {}  # guarded by: _lock
+        self._interrupted: deque[int] = deque(maxlen=_INTERRUPTS)  # came before what they are for was parked; the same
+        self._closed = False  # guarded by: _lock
+        self.requests = 0  # about: several readers count
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "serving" if self.agreed else "new"
+        return f"<Session {state} requests={self.requests} parked={len(self._parked)}>"
+
+    @property
+    def parked(self) -> int:
+        """Requests that wait for the backend or for room."""
+        return len(self._parked)
+
+    def fileno(self) -> int:
+        """The connection's descriptor."""
+        return self._device
+
+    def serve(self, reader: Reader, limit: int) -> bool:
+        """Answer requests; False: the mount is gone. See ``readers.Session``."""
+        device, view = self._device, reader.view
+        buffers = (reader.buffer,)
+        self._reader.value = reader
+        for _ in range(limit):
+            try:
+                size = os.readv(device, buffers)
+            except BlockingIOError:
+                return True
+            except OSError as failure:
+                if failure.errno in (errno.ENOENT, errno.EINTR):
+                    continue  # the request was given up before it was read
+                if failure.errno != errno.ENODEV:
+                    log.error("the kernel's connection failed: %s", failure)
+                return False
+            reader.served += 1
+            reader.busy = True
+            self._answer(view, size)
+            reader.busy = False
+            if not reader.leads:
+                return True
+        return True
+
+    def ended(self) -> None:
+        """The mount is gone and no reader is busy with it."""
+        self._on_end()
+
+    def close(self) -> None:
+        """Close the connection; what was parked is answered by nobody. Harmless when repeated."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._parked.clear()
+            os.close(self._device)
+
+    # one request
+
+    def _answer(self, view: memoryview, size: int) -> None:
+        self.requests += 1
+        unique = 0
+        try:
+            length, opcode, unique, node, _uid, _gid, _pid, _extensions, _ = wire.IN_HEADER.unpack_from(view)
+            if length != size:
+                raise struct.error(f"{size} bytes that say they are {length}")
+            handler = self._handlers.get(opcode)
+            if handler is None:
+                log.debug("opcode %d: not implemented", opcode)
+                self._send(wire.refusal(unique, NOT_IMPLEMENTED))
+                return
+            reply = handler(unique, node, view[_HEADER_BYTES:size])
+        except Refused as refused:
+            self._send(wire.refusal(unique, refused.code))
+            return
+        except (struct.error, ValueError) as failure:
+            log.error("malformed request: %s: %s", view[: min(size, 64)].hex(), failure)
+            if unique:
+                self._send(wire.refusal(unique, errno.EIO))
+            return
+        except Exception as failure:  # top of a request
+            self._refuse(unique, self._name(view), failure)
+            return
+        if reply is not None:
+            self._reply(unique, reply)
+
+    def _reply(self, unique: int, reply: bytes | tuple[bytes | memoryview, ...]) -> bool:
+        """False if the kernel does not want it any more."""
+        if isinstance(reply, bytes):
+            return self._send(wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(reply), 0, unique) + reply)
+        header = wire.OUT_HEADER.pack(wire.OUT_HEADER.size + sum(map(len, reply)), 0, unique)
+        try:
+            os.writev(self._device, (header, *reply))
+        except OSError as failure:
+            return self._unwanted(failure)
+        return True
+
+    def _send(self, message: bytes) -> bool:
+        try:
+            os.write(self._device, message)
+        except OSError as failure:
+            return self._unwanted(failure)
+        return True
+
+    def _unwanted(self, failure: OSError) -> bool:
+        if failure.errno not in (errno.ENOENT, errno.ENODEV, errno.EBADF):
+            log.error("the kernel refused a reply: %s", failure)
+        return False
+
+    def _refuse(self, unique: int, what: str, failure: BaseException) -> None:
+        code, level = reply_for(failure)
+        if log.isEnabledFor(level):
+            log.log(level, "%s: %s", what, failure, exc_info=failure if level >= logging.ERROR else None)
+        self._send(wire.refusal(unique, code))
+
+    @staticmethod
+    def _name(view: memoryview) -> str:
+        opcode = wire.IN_HEADER.unpack_from(view)[1]
+        return Op(opcode).name.lower() if opcode in Op.__members__.values() else str(opcode)
+
+    def _hand_over(self) -> None:
+        """What follows may wait for a disk: another reader leads meanwhile."""
+        self._reader.value.hand_over()
+
+    # answers that have to wait
+
+    def _park(self, unique: int, pending: Future[Any], encode: Callable[[Any], Reply], what: str) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            interrupted = unique in self._interrupted
+            if not interrupted:
+                self._parked[unique] = pending
+        if interrupted:
+            self._send(wire.refusal(unique, errno.EINTR))
+            pending.add_done_callback(self._undo)
+            return
+        pending.add_done_callback(lambda done: self._settled(unique, done, encode, what))
+
+    def _settled(self, unique: int, done: Future[Any], encode: Callable[[Any], Reply], what: str) -> None:
+        """In the thread that brought the answer."""
+        with self._lock:
+            wanted = self._parked.pop(unique, None) is not None
+        if not wanted:
+            self._undo(done)
+            return
+        failure = done.exception()
+        reply = encode(done.result()) if failure is None else None
+        with self._lock:  # the descriptor is ours for as long
+            if self._closed:
+                wanted = False
+            elif failure is not None:
+                self._refuse(unique, what, failure)
+            elif reply is not None:
+                wanted = self._reply(unique, reply)
+        if not wanted:
+            self._undo(done)
+
+    def _undo(self, done: Future[Any]) -> None:
+        if done.exception() is None:
+            self._operations.undo(done.result())
+
+    def _interrupt(self, _unique: int, _node: int, body: Body) -> None:
+        (unique,) = wire.INTERRUPT_IN.unpack_from(body)
+        with self._lock:
+            pending = self._parked.pop(unique, None)
+            if pending is None:
+                self._interrupted.append(unique)
+            else:
+                self._send(wire.refusal(unique, errno.EINTR))
+
+    def _ready(self, unique: int, value: Any, encode: Callable[[Any], Reply], what: str) -> Reply:
+        """The reply to *value*, or None if it has to wait."""
+        if isinstance(value, Future):
+            self._park(unique, value, encode, what)
+            return None
+        return encode(value)
+
+    # handlers; each is given the request's number, the node, and what follows the header
+
+    def _table(self) -> dict[int, Handler]:
+        table: dict[int, Handler] = {
+            Op.INIT: self._init, Op.INTERRUPT: self._interrupt, Op.DESTROY: self._done,
+            Op.LOOKUP: self._lookup, Op.FORGET: self._forget, Op.BATCH_FORGET: self._batch_forget,
+            Op.GETATTR: self._getattr, Op.SETATTR: self._setattr, Op.ACCESS: self._access, Op.STATFS: self._statfs,
+            Op.MKNOD: self._mknod, Op.MKDIR: self._mkdir, Op.UNLINK: self._unlink, Op.RMDIR: self._rmdir,
+            Op.RENAME: self._rename, Op.RENAME2: self._rename2, Op.SYMLINK: self._symlink, Op.LINK: self._link,
+            Op.READLINK: self._readlink,
+            Op.OPEN: self._open, Op.CREATE: self._create, Op.READ: self._read, Op.WRITE: self._write,
+            Op.FLUSH: self._flush, Op.FSYNC: self._fsync, Op.RELEASE: self._release,
+            Op.LSEEK: self._lseek, Op.FALLOCATE: self._fallocate,
+            Op.OPENDIR: self._opendir, Op.READDIR: self._readdir, Op.READDIRPLUS: self._readdirplus,
+            Op.RELEASEDIR: self._releasedir, Op.FSYNCDIR: self._fsyncdir,
+        }  # fmt: skip
+        if self._wanted.no_open:
+            table |= {Op.READ: self._read_node}
+            for op in (Op.OPEN, Op.FLUSH):
+                del table[op]
+        if self._wanted.no_opendir:
+            del table[Op.OPENDIR]
+        return table
+
+    def _init(self, _unique: int, _node: int, body: Body) -> Reply:
+        agreed, reply = agree(body, self._wanted)
+        if agreed is not None:
+            self.agreed = agreed
+            log.info("FUSE 7.%d: %s", agreed.minor, " ".join(agreed.names()))
+        return reply
+
+    def _done(self, _unique: int, _node: int, _body: Body) -> Reply:
+        return b""
+
+    # names
+
+    def _lookup(self, unique: int, node: int, body: Body) -> Reply:
+        name = wire.split_name(body, 0)
+        try:
+            found = self._operations.lookup(node, name)
+        except NoSuchEntry:
+            return self._encoder.missing(self._operations.missing_keep_s(node))
+        return self._ready(unique, found, self._encoder.entry, "lookup")
+
+    def _forget(self, _unique: int, node: int, body: Body) -> None:
+        self._operations.forget(((node, wire.FORGET_IN.unpack_from(body)[0]),))
+
+    def _batch_forget(self, _unique: int, _node: int, body: Body) -> None:
+        count, _ = wire.BATCH_FORGET_IN.unpack_from(body)
+        start = wire.BATCH_FORGET_IN.size
+        end = start + count * wire.FORGET_ONE.size
+        if end > len(body):
+            raise struct.error("fewer nodes than it says")
+        self._operations.forget(wire.FORGET_ONE.iter_unpack(body[start:end]))
+
+    def _mknod(self, unique: int, node: int, body: Body) -> Reply:
+        mode, _rdev, _umask, _ = wire.MKNOD_IN.unpack_from(body)
+        made = self._operations.mknod(node, wire.split_name(body, wire.MKNOD_IN.size), mode)
+        return self._ready(unique, made, self._encoder.entry, "mknod")
+
+    def _mkdir(self, unique: int, node: int, body: Body) -> Reply:
+        mode, _umask = wire.MKDIR_IN.unpack_from(body)
+        made = self._operations.mkdir(node, wire.split_name(body, wire.MKDIR_IN.size), mode)
+        return self._ready(unique, made, self._encoder.entry, "mkdir")
+
+    def _unlink(self, unique: int, node: int, body: Body) -> Reply:
+        return self._ready(unique, self._operations.unlink(node, wire.split_name(body, 0)), _nothing, "unlink")
+
+    def _rmdir(self, unique: int, node: int, body: Body) -> Reply:
+        return self._ready(unique, self._operations.rmdir(node, wire.split_name(body, 0)), _nothing, "rmdir")
+
+    def _rename(self, unique: int, node: int, body: Body) -> Reply:
+        (target,) = wire.RENAME_IN.unpack_from(body)
+        old, new = wire.split_two_names(body, wire.RENAME_IN.size)
+        return self._ready(unique, self._operations.rename(node, old, target, new), _nothing, "rename")
+
+    def _rename2(self, unique: int, node: int, body: Body) -> Reply:
+        target, flags, _ = wire.RENAME2_IN.unpack_from(body)
+        old, new = wire.split_two_names(body, wire.RENAME2_IN.size)
+        return self._ready(unique, self._operations.rename(node, old, target, new, flags), _nothing, "rename")
+
+    def _symlink(self, _unique: int, _node: int, _body: Body) -> Reply:
+        raise NotPermitted("", "no symbolic links here")
+
+    def _link(self, _unique: int, _node: int, _body: Body) -> Reply:
+        raise NotPermitted("", "no hard links here")
+
+    def _readlink(self, _unique: int, _node: int, _body: Body) -> Reply:
+        raise InvalidPath("", "no symbolic link")
+
+    # attributes
+
+    def _getattr(self, _unique: int, node: int, _body: Body) -> Reply:
+        return self._encoder.attributes(self._operations.getattr(node))
+
+    def _setattr(self, unique: int, node: int, body: Body) -> Reply:
+        valid, _, handle, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, _, _, _ = (
+            wire.SETATTR_IN.unpack_from(body)
+        )
+        wanted: dict[str, int] = {}
+        if valid & Fattr.SIZE:
+            wanted["size"] = size
+            if valid & Fattr.FH:
+                wanted["handle"] = handle
+        if valid & Fattr.MTIME:
+            wanted["mtime_ns"] = time.time_ns() if valid & Fattr.MTIME_NOW else mtime * _NS + mtime_ns
+        if valid & Fattr.ATIME:
+            wanted["atime_ns"] = time.time_ns() if valid & Fattr.ATIME_NOW else atime * _NS + atime_ns
+        if valid & Fattr.MODE:
+            wanted["mode"] = stat.S_IMODE(mode)
+        if valid & Fattr.KILL_SUIDGID:
+            self._operations.drop_privileges(node)
+        return self._ready(unique, self._operations.setattr(node, **wanted), self._encoder.attributes, "setattr")
+
+    def _access(self, _unique: int, node: int, body: Body) -> Reply:
+        mask, _ = wire.ACCESS_IN.unpack_from(body)
+        self._operations.access(node, mask)
+        return b""
+
+    def _statfs(self, unique: int, _node: int, _body: Body) -> Reply:
+        return self._ready(unique, self._operations.statfs(), _space, "statfs")
+
+    # files
+
+    def _create(self, unique: int, node: int, body: Body) -> Reply:
+        flags, mode, _umask, _open_flags = wire.CREATE_IN.unpack_from(body)
+        name = wire.split_name(body, wire.CREATE_IN.size)
+        return self._ready(unique, self._operations.create(node, name, mode, flags), self._created, "create")
+
+    def _created(self, created: Created) -> Reply:
+        return self._encoder.entry(created.entry) + self._opened(created.opened)
+
+    def _open(self, _unique: int, node: int, body: Body) -> Reply:
+        flags, kill = wire.OPEN_IN.unpack_from(body)
+        opened = self._opened(self._operations.open(node, flags))
+        if kill & wire.OPEN_KILL_SUIDGID:
+            self._operations.drop_privileges(node)
+        return opened
+
+    def _opened(self, opened: Opened) -> bytes:
+        flags = _DIRECT_FLAGS if opened.direct else _OPEN_FLAGS
+        if self._operations.read_only:
+            flags |= Fopen.NOFLUSH
+        return wire.OPEN_OUT.pack(opened.handle, flags, 0)
+
+    def _read(self, _unique: int, _node: int, body: Body) -> Reply:
+        handle, offset, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
+        if size > LARGE_READ_BYTES:
+            self._hand_over()
+        return tuple(self._operations.read(handle, offset, size))
+
+    def _read_node(self, _unique: int, node: int, body: Body) -> Reply:
+        _, offset, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
+        if size > LARGE_READ_BYTES:
+            self._hand_over()
+        return tuple(self._operations.read_node(node, offset, size))
+
+    def _write(self, unique: int, node: int, body: Body) -> Reply:
+        handle, offset, size, flags, _, _, _ = wire.WRITE_IN.unpack_from(body)
+        data = body[_WRITE_START:]
+        if len(data) != size:
+            raise struct.error(f"{len(data)} bytes to write that say they are {size}")
+        try:
+            written = self._operations.write(handle, offset, data)
+        except Exception as failure:
+            if flags & wire.WRITE_CACHE:
+                self._operations.lost(handle, failure)
+            raise
+        if flags & wire.WRITE_KILL_SUIDGID:
+            self._operations.drop_privileges(node)
+        return self._ready(unique, written, _written, "write")
+
+    def _flush(self, _unique: int, _node: int, body: Body) -> Reply:
+        self._operations.flush(wire.FLUSH_IN.unpack_from(body)[0])
+        return b""
+
+    def _fsync(self, unique: int, _node: int, body: Body) -> Reply:
+        handle, flags, _ = wire.FSYNC_IN.unpack_from(body)
+        self._hand_over()
+        done = self._operations.fsync(handle, bool(flags & wire.FSYNC_FDATASYNC))
+        return self._ready(unique, done, _nothing, "fsync")
+
+    def _release(self, _unique: int, _node: int, body: Body) -> Reply:
+        self._operations.release(wire.RELEASE_IN.unpack_from(body)[0])
+        return b""
+
+    def _lseek(self, _unique: int, _node: int, body: Body) -> Reply:
+        handle, offset, whence, _ = wire.LSEEK_IN.unpack_from(body)
+        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
+            raise Refused(errno.EINVAL)
+        return wire.LSEEK_OUT.pack(self._operations.seek(handle, offset, data=whence == os.SEEK_DATA))
+
+    def _fallocate(self, _unique: int, _node: int, body: Body) -> Reply:
+        handle, offset, length, mode, _ = wire.FALLOCATE_IN.unpack_from(body)
+        if mode & ~_FALLOC_KEEP_SIZE:
+            raise NotSupported("", "nothing but allocation")
+        self._operations.allocate(handle, offset, length, keep_size=bool(mode & _FALLOC_KEEP_SIZE))
+        return b""
+
+    # directory handles
+
+    def _opendir(self, unique: int, node: int, _body: Body) -> Reply:
+        return self._ready(unique, self._operations.opendir(node), self._opened_directory, "opendir")
+
+    def _opened_directory(self, handle: int) -> Reply:
+        flags = Fopen.KEEP_CACHE | Fopen.CACHE_DIR if self._wanted.no_opendir else 0
+        return wire.OPEN_OUT.pack(handle, flags, 0)
+
+    def _readdir(self, unique: int, _node: int, body: Body) -> Reply:
+        handle, cookie, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
+        names = self._operations.readdir(handle, cookie)
+        return self._ready(unique, names, lambda listed: self._encoder.names(listed, size), "readdir")
+
+    def _readdirplus(self, unique: int, _node: int, body: Body) -> Reply:
+        handle, cookie, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
+        names = self._operations.readdir(handle, cookie)
+        entry_of = self._operations.listed_entry
+        return self._ready(
+            unique, names,
+            lambda listed: self._encoder.names_with_entries(listed, size, lambda each: entry_of(handle, each)),
+            "readdirplus",
+        )  # fmt: skip
+
+    def _releasedir(self, _unique: int, _node: int, body: Body) -> Reply:
+        self._operations.releasedir(wire.RELEASE_IN.unpack_from(body)[0])
+        return b""
+
+    def _fsyncdir(self, unique: int, _node: int, body: Body) -> Reply:
+        handle, flags, _ = wire.FSYNC_IN.unpack_from(body)
+        self._hand_over()
+        done = self._operations.fsyncdir(handle, bool(flags & wire.FSYNC_FDATASYNC))
+        return self._ready(unique, done, _nothing, "fsyncdir")
+
+
+def _nothing(_value: object) -> bytes:
+    return b""
+
+
+def _written(size: int) -> bytes:
+    return wire.WRITE_OUT.pack(size, 0)
+
+
+def _space(space: Space) -> bytes:
+    blocks, free = space.total_bytes // space.block_bytes, space.free_bytes // space.block_bytes
+    return wire.STATFS_OUT.pack(blocks, free, free, 0, 0, space.block_bytes, space.name_max, space.block_bytes, 0)
