@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar, cast
 
 from arvfuse.errors import ReadOnly, StaleNode
 from arvfuse.model import records
@@ -19,6 +19,8 @@ from arvfuse.sdk.nodes import TRIMMED, DirNode, FileNode, Node
 from arvfuse.sdk.shared import Shared
 from arvfuse.sdk.tree import Tree
 from arvfuse.sync import Rank, RankedLock
+
+T = TypeVar("T", bound="LoggedTree")
 
 
 class LoggedTree(Tree):
@@ -135,18 +137,9 @@ class LoggedTree(Tree):
         if at is not self.root:
             raise StaleNode(show(directory.name))
 
-    @contextmanager
-    def held(self, node: Node) -> Iterator[Self]:
+    def held(self, node: Node) -> Holding[Self]:
         """The lock of the tree that the node is in now (a rename may have moved it). StaleNode if it was forgotten."""
-        while True:
-            tree = node.tree
-            assert isinstance(tree, type(self))
-            with tree.lock:
-                if node.stamp == TRIMMED:
-                    raise StaleNode(show(node.name))
-                if node.tree is tree:
-                    yield tree
-                    return
+        return Holding(node)
 
     @contextmanager
     def both_held(self, one: DirNode, other: DirNode) -> Iterator[None]:
@@ -167,6 +160,30 @@ class LoggedTree(Tree):
         self.last_change = now
         if not self.first_change:
             self.first_change = now
+
+
+class Holding(Generic[T]):
+    """``with`` the lock of a node's tree, which is given. A class because this is the path of every request."""
+
+    __slots__ = ("_node", "_tree")
+
+    def __init__(self, node: Node) -> None:
+        self._node: Final = node
+
+    def __enter__(self) -> T:
+        node = self._node
+        while True:
+            tree = cast(T, node.tree)  # nodes of logged trees are in logged trees
+            tree.lock.acquire()
+            if node.tree is tree and node.stamp != TRIMMED:
+                self._tree = tree
+                return tree
+            tree.lock.release()
+            if node.stamp == TRIMMED:
+                raise StaleNode(show(node.name))
+
+    def __exit__(self, *_: object) -> None:
+        self._tree.lock.release()
 
 
 class _Nothing:

@@ -31,6 +31,7 @@ from arvfuse.supervisor.driving import mount_device
 from arvfuse.supervisor.engine import EngineProcess, Mounting
 from arvfuse.supervisor.holders import holders
 from arvfuse.supervisor.mountinfo import mounted_as
+from arvfuse.sync import check_lock_order
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class Processes:
         """Fork the engine. *supervisor*: its end of the conversation."""
 
         def body() -> int:
+            check_lock_order(self._settings.debug)
             clock = SystemClock()
             try:
                 store = open_blocks(
@@ -105,6 +107,7 @@ class Processes:
 
         def body() -> int:
             os.nice(BACKEND_NICENESS)
+            check_lock_order(self._settings.debug)
             try:
                 parts = open_parts(
                     self._settings.store,
