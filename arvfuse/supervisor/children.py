@@ -25,9 +25,10 @@ from arvfuse.backend.parts import open_blocks, open_parts
 from arvfuse.backend.server import Backend, Serving
 from arvfuse.clock import SystemClock
 from arvfuse.drivers import unmounting
+from arvfuse.drivers.kernel.mountpoint import unmount
 from arvfuse.errors import ArvfuseError
 from arvfuse.settings import Settings
-from arvfuse.supervisor.driving import mount_device
+from arvfuse.supervisor.driving import mount_device, mount_further
 from arvfuse.supervisor.engine import EngineProcess, Mounting
 from arvfuse.supervisor.holders import holders
 from arvfuse.supervisor.mountinfo import mounted_as
@@ -131,10 +132,11 @@ class Processes:
 
         return fork(body, "backend", {supervisor.fileno(), engine.fileno(), *self._keep})
 
-    def start_unmount(self, *, lazy: bool) -> subprocess.Popen[str]:
-        """Execute the helper that unmounts; what it says is on its standard error."""
+    def start_unmount(self, *mountpoints: Path, lazy: bool) -> subprocess.Popen[str]:
+        """Execute the helper that unmounts *mountpoints* (ours if none are named); what it says is on its standard
+        error."""
         return subprocess.Popen(
-            unmounting.command(self._mounting.mountpoint, lazy=lazy),
+            unmounting.command(*(mountpoints or (self._mounting.mountpoint,)), lazy=lazy),
             cwd="/",
             env={**os.environ, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
@@ -146,6 +148,14 @@ class Processes:
     def mount_device(self) -> int | None:
         """Mount by the kernel driver; its descriptor. None: the engine is to mount by llfuse."""
         return mount_device(self._mounting.mount, self._mounting.mountpoint, self._settings)
+
+    def mount_further(self, mountpoint: Path, key: int) -> int:
+        """A further mount's connection; *key* tells it from the first in the mount table."""
+        return mount_further(self._mounting.mount, key, mountpoint, self._settings)
+
+    def unmount_further(self, mountpoint: Path, *, lazy: bool) -> None:
+        """End a further mount, at once: nothing has to be asked for that. Busy; PermissionError: a helper can."""
+        unmount(mountpoint, lazy=lazy)
 
     def is_mounted(self) -> bool:
         """True if the kernel has the mount in our table."""

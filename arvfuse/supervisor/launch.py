@@ -73,7 +73,7 @@ def launch(
     try:
         release_dead(mountpoint, environment, settings.store)
         mountpoint = check_mountpoint(mountpoint)
-        check_fuse(settings.driver)
+        check_fuse(driver=settings.driver)
         prepare_store(settings)
     except ArvfuseError as error:
         tell({"error": encode_error(error)})
@@ -142,7 +142,7 @@ def check_mountpoint(mountpoint: Path) -> Path:
     return real
 
 
-def check_fuse(driver: str = "auto", device: Path = _DEVICE) -> None:
+def check_fuse(device: Path = _DEVICE, *, driver: str = "auto") -> None:
     """What the kernel and the libraries must offer: NotSupported, NotPermitted, with what to do."""
     try:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
