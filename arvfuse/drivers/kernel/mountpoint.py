@@ -23,8 +23,6 @@ from arvfuse.drivers.kernel import wire
 from arvfuse.errors import ArvfuseError, Busy, NotPermitted, NotSupported, UsageError
 
 DEVICE: Final = "/dev/fuse"
-READ_AHEAD_BYTES: Final = 2 << 20
-"""Twice the largest request: one is read while the one before is answered."""
 DIRTY_BYTES: Final = wire.MAX_BACKGROUND // 4 * wire.MAX_WRITE_BYTES
 """Pages of a mount that wait to be written: a quarter of the requests in flight, so that reads find room."""
 
@@ -81,8 +79,7 @@ def tune(device: int) -> None:
     if number is None:
         return
     knobs = (
-        ("read_ahead_kb", READ_AHEAD_BYTES >> 10),
-        ("max_ratio", 100),
+        ("read_ahead_kb", wire.READ_AHEAD_BYTES >> 10),
         ("max_bytes", DIRTY_BYTES),  # since Linux 6.2
     )
     for name, value in knobs:
