@@ -38,6 +38,10 @@ class Driver(Protocol):
         """Answer requests until the mount is gone."""
         ...
 
+    def tick(self, stall_bound_s: float) -> None:
+        """Fail requests that have waited for so long. Called now and then."""
+        ...
+
     def close(self) -> None:
         """Free the connection; nothing is mounted any more."""
         ...

@@ -285,7 +285,8 @@ class EngineProcess:
             settings=DirectorySettings(read_only=not self._settings.read_write, refresh_s=self._settings.refresh_time),
             root=root,
         )
-        self._served.add(0, Served(operations, notifier, driver.close))
+        bound_s = self._settings.stall_bound
+        self._served.add(0, Served(operations, notifier, lambda: driver.tick(bound_s), driver.close))
         self._housekeeper.start(self._served)
         self._tell({"told": "mounted"})
         try:

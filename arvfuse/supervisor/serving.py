@@ -33,10 +33,12 @@ _NOTIFY_CLOSE_S: Final = 10.0
 
 
 class Served(NamedTuple):
-    """One mount. *close*: frees its connection, when it is gone and its notifier is closed."""
+    """One mount. *tick*: fails what waited too long; *close*: frees its connection, when it is gone and its notifier is
+    closed."""
 
     operations: Operations
     notifier: Notifier
+    tick: Callable[[], None]
     close: Callable[[], None]
 
 
@@ -76,7 +78,9 @@ class ServedMounts:
             served.operations.record_changed(change)
 
     def expire(self) -> bool:
-        """One step after lost notices; True if nothing is left to do."""
+        """One step after lost notices; True if nothing is left to do. Also what is to be done now and then."""
+        for served in self._all():
+            served.tick()
         done = [served.operations.expire() for served in self._all()]  # each takes its step
         return all(done)
 
@@ -144,11 +148,13 @@ class FurtherMounts:
         operations = Operations(self._engine, notifier, self._clock, settings=settings, root=root)
         session = self._driver.add(device, operations, wanted(self._settings, root), on_end=lambda: self._ended(key))
 
+        bound_s = self._settings.stall_bound
+
         def close() -> None:
             session.close()
             notices.close()
 
-        self._served.add(key, Served(operations, notifier, close))
+        self._served.add(key, Served(operations, notifier, lambda: session.fail_stalled(bound_s), close))
         self._tell({"told": "mounted", "key": key})
 
     def cancel(self, key: int) -> None:

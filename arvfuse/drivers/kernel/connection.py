@@ -14,13 +14,15 @@ import errno
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from arvfuse.drivers.errnos import reply_for
 from arvfuse.drivers.kernel import wire
+from arvfuse.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,13 @@ _INTERRUPTS: Final = 64
 _EXPECTED: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.EBADF})
 
 
+class _Parked(NamedTuple):
+    early: bytes  # the whole reply if it is interrupted
+    what: str
+    since: float
+    accepted: bool
+
+
 class Connection:
     """*device*: a descriptor of /dev/fuse, not blocking, which close() closes. *undo*: takes back an answer that nobody
     got."""
@@ -39,7 +48,7 @@ class Connection:
         self.device: Final = device
         self._undo: Final = undo
         self._lock: Final = threading.Lock()
-        self._parked: dict[int, bytes] = {}  # request -> the whole reply if it is interrupted; guarded by: _lock
+        self._parked: dict[int, _Parked] = {}  # by request; guarded by: _lock
         self._interrupted: deque[int] = deque(maxlen=_INTERRUPTS)  # before they were parked; guarded by: _lock
         self._closed = False  # guarded by: _lock
 
@@ -90,7 +99,7 @@ class Connection:
                 return
             interrupted = unique in self._interrupted
             if not interrupted:
-                self._parked[unique] = early
+                self._parked[unique] = _Parked(early, what, time.monotonic(), accepted is not None)
         if interrupted:
             self._send(early)
         undo = self._undo if accepted is None else _keep
@@ -99,11 +108,24 @@ class Connection:
     def interrupt(self, unique: int) -> None:
         """The caller of that request has a signal to handle."""
         with self._lock:
-            early = self._parked.pop(unique, None)
-            if early is None:
+            parked = self._parked.pop(unique, None)
+            if parked is None:
                 self._interrupted.append(unique)  # it is being answered, or about to be parked
             else:
-                self._send(early)
+                self._send(parked.early)
+
+    def fail_stalled(self, bound_s: float) -> None:
+        """Answer what has waited for *bound_s* seconds with an error: an outage is never a hang (C4).
+
+        Not the writers who wait for room: how long they do is for the spool to say, which sees progress."""
+        if not self._parked:
+            return
+        since = time.monotonic() - bound_s
+        with self._lock:
+            stalled = {u: each for u, each in self._parked.items() if each.since <= since and not each.accepted}
+            for unique, parked in stalled.items():
+                del self._parked[unique]
+                self.fail(unique, parked.what, StoreUnavailable(f"no answer within {bound_s:g} s"))
 
     def close(self) -> None:
         """Close the descriptor; what is parked is answered by nobody. Harmless when repeated."""

@@ -116,6 +116,10 @@ class Session:
                 return True
         return True
 
+    def fail_stalled(self, bound_s: float) -> None:
+        """See Connection.fail_stalled; called now and then."""
+        self._connection.fail_stalled(bound_s)
+
     def ended(self) -> None:
         """The mount is gone and no reader is busy with it."""
         self._on_end()

@@ -46,6 +46,11 @@ class KernelDriver:
         self._readers.add(session)
         return session
 
+    def tick(self, stall_bound_s: float) -> None:
+        """Fail requests that have waited too long. Called now and then, as for the sessions that add() gave."""
+        if self._session is not None:
+            self._session.fail_stalled(stall_bound_s)
+
     def close(self) -> None:
         """Close the connection. Notices are not sent any more by now."""
         if self._session is not None:
