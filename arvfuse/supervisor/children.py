@@ -21,17 +21,15 @@ from pathlib import Path
 from typing import Final
 
 from arvfuse.backend.messages import Channel, encode_error
-from arvfuse.backend.parts import open_blocks, open_parts
-from arvfuse.backend.server import Backend, Serving
 from arvfuse.clock import SystemClock
 from arvfuse.drivers import unmounting
 from arvfuse.drivers.kernel.mountpoint import unmount
 from arvfuse.errors import ArvfuseError
 from arvfuse.settings import Settings
 from arvfuse.supervisor.driving import mount_device, mount_further
-from arvfuse.supervisor.engine import EngineProcess, Mounting
 from arvfuse.supervisor.holders import holders
 from arvfuse.supervisor.mountinfo import mounted_as
+from arvfuse.supervisor.mounting import Mounting
 from arvfuse.sync import check_lock_order
 
 log = logging.getLogger(__name__)
@@ -82,6 +80,10 @@ class Processes:
         """Fork the engine. *supervisor*: its end of the conversation."""
 
         def body() -> int:
+            # In the child: while it reads its modules, the supervisor reads those of the backend.
+            from arvfuse.backend.parts import open_blocks
+            from arvfuse.supervisor.engine import EngineProcess
+
             check_lock_order(self._settings.debug)
             clock = SystemClock()
             try:
@@ -105,6 +107,9 @@ class Processes:
 
     def start_backend(self, supervisor: Channel, engine: Channel) -> Child:
         """Fork a backend. *engine*: its end of the socket to the engine."""
+        # Before the fork, and once: the next backend is of the same version, whatever was installed since.
+        from arvfuse.backend.parts import open_parts
+        from arvfuse.backend.server import Backend, Serving
 
         def body() -> int:
             os.nice(BACKEND_NICENESS)

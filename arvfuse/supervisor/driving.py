@@ -11,17 +11,19 @@ import importlib.util
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from arvfuse.drivers.kernel.latency import Latency, Mode
 from arvfuse.drivers.kernel.mountpoint import MountOptions, mount, tune
 from arvfuse.drivers.kernel.negotiation import Wanted
 from arvfuse.errors import ArvfuseError
 from arvfuse.model.collections import MountId
-from arvfuse.operations import Operations
 from arvfuse.ports import KernelNotices
 from arvfuse.settings import Settings
 from arvfuse.supervisor.mountinfo import FURTHER, SOURCE_PREFIX
+
+if TYPE_CHECKING:  # the supervisor needs none of what Operations are made of
+    from arvfuse.operations import Operations
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +29,7 @@ from arvfuse.fresh.node import Space
 from arvfuse.fresh.pending import Pending, then
 from arvfuse.fusedir.host import Settings as DirectorySettings
 from arvfuse.fusefile import live_tree
-from arvfuse.model.collections import CollectionRecord, MountId
+from arvfuse.model.collections import CollectionRecord
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh
 from arvfuse.notify import Notifier
@@ -44,6 +43,7 @@ from arvfuse.sdk.workspace import DEFAULT_SPOOL_BYTES, Workspace
 from arvfuse.settings import Settings
 from arvfuse.supervisor.driving import Driver, make_driver
 from arvfuse.supervisor.housekeeping import Housekeeper, Timing
+from arvfuse.supervisor.mounting import Mounting
 from arvfuse.supervisor.serving import FurtherMounts, Served, ServedMounts
 
 log = logging.getLogger(__name__)
@@ -173,21 +173,6 @@ class StoreDurable(Operations):
             super().fsyncdir(handle, datasync),
             lambda _: then(inside, lambda found: then(self.host.engine.commit([live_tree(found[1])]), lambda _: None)),
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mounting:
-    """What is mounted where. *root*: what a user calls a collection, None for the whole store.
-
-    *content*: a file with a manifest text that no record has, mounted instead; when everything is committed at the
-    end, *result* is a file with what it has become."""
-
-    mount: MountId
-    directory: Path
-    mountpoint: Path
-    root: str | None = None
-    content: Path | None = None
-    result: Path | None = None
 
 
 class EngineProcess:

@@ -25,8 +25,8 @@ from arvfuse.settings import Settings
 from arvfuse.supervisor.children import Child, Processes
 from arvfuse.supervisor.control import Connection
 from arvfuse.supervisor.desk import Desk, For
-from arvfuse.supervisor.engine import Mounting
 from arvfuse.supervisor.further import FurtherMounts
+from arvfuse.supervisor.mounting import Mounting
 from arvfuse.supervisor.signals import SignalPipe
 from arvfuse.supervisor.states import Event, State, advance
 
