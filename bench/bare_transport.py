@@ -128,6 +128,15 @@ class Latency:
                     self.held = False
 
 
+def notify(fd: int, kind: int, body: bytes) -> None:
+    """Tell the kernel something; that it does not hold what it is to drop is no error."""
+    try:
+        os.write(fd, REPLY.pack(REPLY.size + len(body), kind, 0) + body)
+    except OSError as problem:
+        if problem.errno != errno.ENOENT:
+            raise
+
+
 def serve(fd: int, handlers: Mapping[int, Handler], *, latency: str, readers: int = 0) -> None:
     """Answer requests until the mount has gone. *readers*: 0 takes what fits *latency* on this machine."""
     keeper = Latency() if latency == "auto" else None
