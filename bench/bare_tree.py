@@ -1,8 +1,8 @@
 """A tree of directories and files in memory, for the bare file systems: nothing is hashed, stored or logged.
 
-Big files lie in 64 MiB buffers that are allocated and touched beforehand. Threading: any thread; growth of files and
-the spare buffers are under one lock, names rely on each dict operation being atomic. Failure: KeyError for what is
-not there.
+Big files lie in pieces of 64 MiB buffers that are allocated and touched beforehand. Threading: any thread; growth of
+files and the spare pieces are under one lock, names rely on each dict operation being atomic. Failure: KeyError for
+what is not there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Final
 
 BUFFER_BYTES: Final = 1 << 26
 SMALL_BYTES: Final = 1 << 16
-"""A file up to here is one bytearray of its own: 20,000 small files must not take a buffer each."""
+"""A file up to here is one bytearray of its own: 20,000 small files must not take a piece each."""
+PIECE_BYTES: Final = 1 << 20
+"""What a bigger file takes at a time: as much as one request, so that most need one piece alone."""
 _ZEROES: Final = bytes(1 << 20)
 
 Buffer = bytes | bytearray | memoryview
@@ -36,7 +38,7 @@ class Node:
         self.mtime_ns = time.time_ns()
         self.entries: dict[bytes, Node] | None = {} if stat.S_ISDIR(mode) else None
         self.small: bytearray | None = bytearray()
-        self.pieces: list[bytearray] = []
+        self.pieces: list[memoryview] = []
 
     def children(self) -> dict[bytes, Node]:
         """The names of a directory."""
@@ -51,7 +53,9 @@ class Tree:
         self.numbers: Final = itertools.count(2)
         self.nodes: Final = {1: Node(1, stat.S_IFDIR | 0o777, None)}
         self._lock: Final = threading.Lock()
-        self._spare: Final = [bytearray(b"\1" * BUFFER_BYTES) for _ in range(-(-preallocate_bytes // BUFFER_BYTES))]
+        buffers = [memoryview(bytearray(b"\1" * BUFFER_BYTES)) for _ in range(-(-preallocate_bytes // BUFFER_BYTES))]
+        starts = range(0, BUFFER_BYTES, PIECE_BYTES)
+        self._spare: Final = [buffer[at : at + PIECE_BYTES] for buffer in buffers for at in starts]
 
     def make(self, parent: int, name: bytes, mode: int) -> Node:
         """A new node under a name."""
@@ -92,12 +96,12 @@ class Tree:
             return b""
         if node.small is not None:
             return bytes(node.small[offset : offset + size])
-        piece, at = divmod(offset, BUFFER_BYTES)
-        if at + size <= BUFFER_BYTES:
-            return memoryview(node.pieces[piece])[at : at + size]
+        piece, at = divmod(offset, PIECE_BYTES)
+        if at + size <= PIECE_BYTES:
+            return node.pieces[piece][at : at + size]
         found: list[Buffer] = []
         while size:
-            part = memoryview(node.pieces[piece])[at : at + size]
+            part = node.pieces[piece][at : at + size]
             found.append(part)
             size -= len(part)
             piece, at = piece + 1, 0
@@ -139,9 +143,9 @@ class Tree:
             del node.small[size:]
             node.small.extend(bytes(size - len(node.small)))
         else:
-            wanted = -(-size // BUFFER_BYTES)
+            wanted = -(-size // PIECE_BYTES)
             while len(node.pieces) < wanted:
-                node.pieces.append(self._spare.pop() if self._spare else bytearray(BUFFER_BYTES))
+                node.pieces.append(self._spare.pop() if self._spare else memoryview(bytearray(PIECE_BYTES)))
             self._spare.extend(node.pieces[wanted:])
             del node.pieces[wanted:]
             if node.small is not None:
@@ -154,14 +158,14 @@ class Tree:
         node.size = size
 
 
-def _copy(pieces: Sequence[bytearray], offset: int, data: Buffer) -> None:
-    piece, at = divmod(offset, BUFFER_BYTES)
-    if at + len(data) <= BUFFER_BYTES:
+def _copy(pieces: Sequence[memoryview], offset: int, data: Buffer) -> None:
+    piece, at = divmod(offset, PIECE_BYTES)
+    if at + len(data) <= PIECE_BYTES:
         pieces[piece][at : at + len(data)] = data
         return
     done = 0
     while done < len(data):
-        part = data[done : done + BUFFER_BYTES - at]
+        part = data[done : done + PIECE_BYTES - at]
         pieces[piece][at : at + len(part)] = part
         done += len(part)
         piece, at = piece + 1, 0
