@@ -67,14 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", default=[], metavar="CASE", help="the same, once for each")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
     parser.add_argument("--driver", default="auto", help="auto (default), kernel or llfuse")
-    parser.add_argument("--latency", choices=LATENCIES, default="auto", help="how the bare kernel loop waits")
+    parser.add_argument(
+        "--latency",
+        choices=LATENCIES,
+        default="auto",
+        help="how the bare kernel loop and the kernel driver wait for requests",
+    )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="samples of each row and place (3)")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the work")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work, once")
     parser.add_argument("--results", type=Path, metavar="FILE", help="write all samples there, for bench.report")
     parser.add_argument("--dir", type=Path, help="where to work")
     options = parser.parse_args(argv)
     scale = 10 if options.quick else 1
-    rounds = min(options.rounds, 2) if options.quick else options.rounds
+    rounds = 1 if options.quick else options.rounds
     table = Table()
     try:
         with workplace("bench", needs_bytes=24 * GIB // scale, parent=options.dir) as top:

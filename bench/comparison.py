@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.subjects import Place, Subject
+from bench.subjects import NATIVE, Place, Subject
 from bench.table import Row, Table, median_ratio
 
 
@@ -51,6 +51,8 @@ class Comparison:
             return
         mine, other = self.medians(row)[ours], self.medians(their_row or row)[theirs]
         note = f"{mine:.4g} against {other:.4g} {self.units[row]}"
+        if their_row is not None and (native := self.ratio(row, NATIVE, NATIVE, their_row)) is not None:
+            note += f"; native {native:.2f}"
         name = f"{row}: {ours} / {theirs}" if their_row is None else f"{row} / {their_row}: {ours}"
         table.add(Row(name, ratio, "ratio", least, note=note))
 

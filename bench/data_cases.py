@@ -27,7 +27,7 @@ _MIDDLE: Final = 64 << 10
 
 def data(run: Run) -> None:
     """Sequential, backward, strided and random work of 1 MiB and 4 KiB on everything there is."""
-    big, small = run.size(256 * MIB, least=16 * MIB), run.size(64 * MIB, least=8 * MIB)
+    big, small = run.size(256 * MIB, least=16 * MIB), run.size(48 * MIB, least=8 * MIB)
     touched = run.count(4000)
     with run.compare("data", run.all((big + small) // MIB + 128)) as (comparison, places):
         at: dict[str, Path] = {}
@@ -171,8 +171,7 @@ def crowd(run: Run) -> None:
                 jobs = [_writing(path, each, tag) for path, tag in zip(files, tags, strict=True)]
                 took = timed(lambda: work.together(jobs), *[partial(place.settle, directory) for directory in made])
                 comparison.note(f"{count} writers, {where}", place, count * each / MIB / took, "MiB/s")
-                for directory in made:
-                    place.cold(directory)
+                place.cold(*made)
                 jobs = [_reading(path, each, tag) for path, tag in zip(files, tags, strict=True)]
                 took = work.together(jobs)
                 comparison.note(f"{count} readers, {where}", place, count * each / MIB / took, "MiB/s")

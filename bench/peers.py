@@ -53,9 +53,10 @@ def rclone(top: Path) -> Iterator[Place]:
 
     with _remountable(words, mountpoint, None) as (cold, processes):
 
-        def cold_when_copied(directory: Path) -> None:
-            settle(directory)
-            cold(directory)
+        def cold_when_copied(*directories: Path) -> None:
+            for directory in directories:
+                settle(directory)
+            cold()
 
         yield Place(RCLONE, mountpoint, settle, cold_when_copied, processes)
 
@@ -96,7 +97,7 @@ def present() -> tuple[list[Subject], str]:
 @contextmanager
 def _remountable(
     words: list[str], mountpoint: Path, source: Path | None, *, unmount: list[str] | None = None
-) -> Iterator[tuple[Callable[[Path], None], Callable[[], Sequence[int]]]]:
+) -> Iterator[tuple[Callable[..., None], Callable[[], Sequence[int]]]]:
     """A served mount that can be made cold: ended and started anew in its place."""
     runs = [served(words, mountpoint, source=source)]
     servers = [runs[0].__enter__()[1]]
@@ -107,7 +108,7 @@ def _remountable(
         runs.pop().__exit__(None, None, None)
         servers.pop()
 
-    def cold(_directory: Path) -> None:
+    def cold(*_directories: Path) -> None:
         end()
         mountpoint.rmdir()
         runs.append(served(words, mountpoint, source=source))

@@ -37,8 +37,9 @@ class Run:
         return max(10, full // self.scale)
 
     def ours(self, *options: str) -> Subject:
-        """This project with the driver that is asked for."""
-        return ours(OURS, self.driver, *options)
+        """This project with the driver, and the way of waiting for requests, that is asked for."""
+        waiting = () if self.latency == "auto" else ("--latency", self.latency)
+        return ours(OURS, self.driver, *waiting, *options)
 
     def both(self) -> list[Subject]:
         """This project, and beside it with llfuse where that is another driver."""

@@ -145,7 +145,7 @@ def fio(run: Run) -> None:
         return
     shapes = (("-s512m -l1 -u1", run.size(512 * MIB), 1), ("-s128m -l4 -u4", run.size(128 * MIB), 4))
     preallocate = max(size * jobs for _, size, jobs in shapes) // MIB + 64 * 5
-    with run.compare("fio", [*run.both(), *run.ceilings(preallocate)]) as (comparison, places):
+    with run.compare("fio", [run.ours(), *run.ceilings(preallocate)]) as (comparison, places):
         for shape, size, jobs in shapes:
 
             def both(place: Place, turn: int, shape: str = shape, size: int = size, jobs: int = jobs) -> None:

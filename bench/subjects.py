@@ -31,7 +31,7 @@ BARE_KERNEL: Final = "bare kernel loop"
 BARE_LLFUSE: Final = "bare llfuse"
 
 
-def nothing(_directory: Path) -> None:
+def nothing(*_directories: Path) -> None:
     """There is nothing to do."""
 
 
@@ -44,14 +44,14 @@ def no_processes() -> Sequence[int]:
 class Place:
     """A subject while it runs. *top* is an empty directory in it.
 
-    *settle*: returns when all that was written below a directory is stored and recorded. *cold*: the next look at a
-    directory finds nothing in the kernel's caches (of this place; what is behind it may be cached). *processes*: who
-    serves it now."""
+    *settle*: returns when all that was written below a directory is stored and recorded. *cold*: the next look at
+    directories finds nothing in the kernel's caches (of this place; what is behind it may be cached). *processes*: who
+    serves it now. *clear*: makes room when a directory is done with."""
 
     name: str
     top: Path
     settle: Callable[[Path], None] = nothing
-    cold: Callable[[Path], None] = nothing
+    cold: Callable[..., None] = nothing
     processes: Callable[[], Sequence[int]] = no_processes
     clear: Callable[[Path], None] = shutil.rmtree
     cpu_before_s: float = field(default=0.0, init=False)
@@ -88,7 +88,7 @@ def ours(name: str, driver: str, *options: str) -> Subject:
         mountpoint.mkdir()
         words = ("mount", "--read-write", "--driver", driver, *options, "--store", str(store), str(mountpoint))
 
-        def cold(_directory: Path) -> None:
+        def cold(*_directories: Path) -> None:
             arvfuse("unmount", mountpoint)
             arvfuse(*words)
 
@@ -128,8 +128,8 @@ def bare_kernel(preallocate_mib: int, latency: str = "auto") -> Subject:
         words = ("bench.bare_kernel", "--preallocate", str(preallocate_mib), "--latency", latency)
         with served([sys.executable, "-m", *words], top / "mnt") as (mountpoint, server):
 
-            def cold(directory: Path) -> None:
-                drop_pages(directory)
+            def cold(*directories: Path) -> None:
+                drop_pages(*directories)
                 os.kill(server.pid, signal.SIGUSR1)
                 time.sleep(0.2)  # it tells the kernel file by file
 
@@ -189,13 +189,14 @@ def _end(mountpoint: Path, server: subprocess.Popen[bytes]) -> None:
             server.wait()
 
 
-def drop_pages(directory: Path) -> None:
-    """Write out and drop the pages of the files below *directory*; names stay cached."""
-    for path in directory.rglob("*"):
-        if path.is_file():
-            fd = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            finally:
-                os.close(fd)
+def drop_pages(*directories: Path) -> None:
+    """Write out and drop the pages of the files below *directories*; names stay cached."""
+    for directory in directories:
+        subprocess.run(["sync", "-f", str(directory)], check=True)
+        for path in directory.rglob("*"):
+            if path.is_file():
+                fd = os.open(path, os.O_RDONLY)
+                try:
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                finally:
+                    os.close(fd)
