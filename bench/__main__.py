@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from bench import cases, data_cases, file_cases, peers, service_cases
 from bench.bare_transport import LATENCIES
 from bench.mounting import CommandFailed, offers, workplace
 from bench.run import Run
-from bench.table import Table
+from bench.table import Row, Table
 
 GIB = 1 << 30
 
@@ -95,7 +96,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             _prepare(run)
             for name in chosen:
                 began = time.monotonic()
-                known[name]()
+                try:
+                    known[name]()
+                except (CommandFailed, OSError, AssertionError, subprocess.SubprocessError) as problem:
+                    table.add(Row(f"case {name} ran to its end", 0, "", 1, note=f"{problem!r}"))
+                    cases.clean(top)
                 print(f"-- {name}: {time.monotonic() - began:.0f} s", flush=True)
             service_cases.ahead_of_peers(table, run.comparisons, list(peers.PROGRAMS))
     except CommandFailed as problem:
