@@ -159,8 +159,9 @@ class StopWatch:
         def take(*args: Any) -> Any:
             if here.inside:
                 return real(*args)
+            here.last = None  # also when there is nothing to read: what is written next is no reply
             got = real(*args)
-            here.last, here.spent, here.came = None, 0, time.perf_counter_ns()
+            here.spent, here.came = 0, time.perf_counter_ns()
             return got
 
         return take
