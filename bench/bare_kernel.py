@@ -24,7 +24,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.bare_transport import LATENCIES, MOST_BYTES, Handler, Reply, mount, notify, read_ahead, serve
+from bench.bare_transport import (
+    LATENCIES,
+    MOST_BYTES,
+    READ_AHEAD_BYTES,
+    Handler,
+    Reply,
+    mount,
+    notify,
+    read_ahead,
+    serve,
+)
 from bench.bare_tree import Node, Tree
 
 ATTR: Final = struct.Struct("<6Q10I")
@@ -89,7 +99,7 @@ class BareFiles:
     def _init(self, _no: int, body: memoryview) -> Reply:
         _major, minor, readahead, offered = struct.unpack_from("<IIII", body)
         return INIT_REPLY.pack(
-            7, min(minor, MINOR), max(readahead, MOST_BYTES), self._wanted & offered, 256, 192, MOST_BYTES, 1,
+            7, min(minor, MINOR), max(readahead, READ_AHEAD_BYTES), self._wanted & offered, 256, 192, MOST_BYTES, 1,
             MOST_BYTES >> 12, 0, 0,
         )  # fmt: skip
 
@@ -273,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ended = threading.Event()
 
     def beside() -> None:
-        read_ahead(options.mountpoint, MOST_BYTES)
+        read_ahead(options.mountpoint, READ_AHEAD_BYTES)
         while signal.sigwait([signal.SIGUSR1]) and not ended.is_set():
             files.forget_all(fd)
 

@@ -27,6 +27,8 @@ _ROUTE: Final = struct.Struct("<4xIQQ16x")  # the three fields of it that a hand
 REPLY: Final = struct.Struct("<IiQ")  # fuse_out_header
 MOST_BYTES: Final = 1 << 20
 """Bytes of one request: 256 pages, the most that the kernel takes without a sysctl."""
+READ_AHEAD_BYTES: Final = 2 * MOST_BYTES
+"""As the kernel driver: one request is answered while the next is on its way."""
 
 LATENCIES: Final = ("auto", "poll", "sleep")
 POLL_NS: Final = 100_000
@@ -57,7 +59,7 @@ def mount(mountpoint: Path, *, name: str) -> int:
 
 
 def read_ahead(mountpoint: Path, size: int) -> None:
-    """Let the kernel read ahead as far as one request reaches; where that is forbidden it stays at its 128 KiB.
+    """Let the kernel read ahead so far; where that is forbidden it stays at its 128 KiB.
 
     Ask for it when the mount answers: stat(2) of the mountpoint is a request.
     """
