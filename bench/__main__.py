@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rounds = 1 if options.quick else options.rounds
     table = Table()
     try:
-        with workplace("bench", needs_bytes=24 * GIB // scale, parent=options.dir) as top:
+        with workplace("bench", needs_bytes=16 * GIB // scale, parent=options.dir) as top:
             run = Run(table, top, driver=options.driver, scale=scale, rounds=max(1, rounds), latency=options.latency)
             known = known_cases(run)
             if options.list:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ class Run:
         usable = [subject for subject in subjects if self._works(subject)]
         with running(usable, top) as places:
             yield comparison, places
+        shutil.rmtree(top)
         comparison.show()
         self.comparisons.append(comparison)
 
