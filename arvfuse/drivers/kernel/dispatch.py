@@ -48,6 +48,7 @@ _FALLOC_KEEP_SIZE: Final = 1
 _MOST_COPIED_BYTES: Final = 1 << 30
 """The reply has 32 bits for the count."""
 _NS: Final = 1_000_000_000
+_LOOK_EVERY: Final = 7
 # Plain numbers: an IntFlag's & costs a microsecond.
 _NOFLUSH: Final = int(Fopen.NOFLUSH)
 _MODE, _SIZE, _FH = int(Fattr.MODE), int(Fattr.SIZE), int(Fattr.FH)
@@ -78,6 +79,7 @@ class Session:
         self._reader: Final = threading.local()
         self.agreed: Agreed | None = None  # set by INIT, the first request
         self.requests = 0  # about: several readers count
+        self._more = False  # when we looked for another request at once there was one
 
     def __repr__(self) -> str:
         state = "serving" if self.agreed else "new"
@@ -101,6 +103,7 @@ class Session:
             try:
                 size = os.readv(device, buffers)
             except BlockingIOError:
+                self._more = False
                 return True
             except OSError as failure:
                 if failure.errno in (errno.ENOENT, errno.EINTR):
@@ -114,6 +117,11 @@ class Session:
             reader.busy = False
             if not reader.leads:
                 return True
+            # One caller after another: the next request is not there yet, and to look would be a call for nothing. So
+            # look at times, and always while it pays.
+            if not self._more and self.requests & _LOOK_EVERY:
+                return True
+            self._more = True
         return True
 
     def fail_stalled(self, bound_s: float) -> None:
