@@ -186,17 +186,19 @@ class LogWriter:
         return sorted(self._fds)
 
     def drop(self, number: int) -> int:
-        """Delete a file that nothing needs any more; the bytes it had. Never the one being written."""
+        """Delete a file that nothing needs any more; the bytes it had. Never the one being written.
+
+        OSError: it is there as before."""
         with self._write_lock:
             if number >= self._number or number not in self._fds:
                 return 0
             size = os.fstat(self._fds[number]).st_size
+            log_path(self._directory, number).unlink(missing_ok=True)
             with self._queue_lock:  # a read that has begun keeps the descriptor from being closed and used again
                 self._retired.append(self._fds.pop(number))
                 idle = [] if self._reading else self._take_retired_locked()
             for fd in idle:
                 os.close(fd)
-            log_path(self._directory, number).unlink(missing_ok=True)
         return size
 
     def close(self) -> None:

@@ -7,8 +7,9 @@ Threading: any thread; ``take`` calls are serialised by the owner.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,8 @@ from arvfuse.sdk.shared import STALL_BOUND_S, Numbers, Shared
 from arvfuse.sdk.taking import NameChange, take_effects
 from arvfuse.sync import SpoolAccount
 
+log = logging.getLogger(__name__)
+
 DEFAULT_SPOOL_BYTES: Final = 8 << 30
 MIN_LOG_FILE_BYTES: Final = 2 << 20
 _YIELD_EVERY: Final = 32
@@ -44,12 +47,12 @@ class Workspace:
         self.directory: Final = directory
         self.numbers: Final = numbers or Numbers()
         (directory / "spool").mkdir(parents=True, exist_ok=True)
-        log = LogWriter(
+        writer = LogWriter(
             directory, boot_id=boot_id, clock=clock, reserve_bytes=reserve_bytes,
             file_bytes=max(MIN_LOG_FILE_BYTES, min(LOG_FILE_BYTES, spool_bytes // 8)),
         )  # fmt: skip
         self.shared: Final = Shared(
-            directory, log=log, store=store, clock=clock, spool=SpoolAccount(spool_bytes), numbers=self.numbers,
+            directory, log=writer, store=store, clock=clock, spool=SpoolAccount(spool_bytes), numbers=self.numbers,
             stall_bound_s=stall_bound_s,
         )  # fmt: skip
         self._trees: dict[int, LiveTree] = {}  # by root number; dict work is atomic
@@ -130,26 +133,26 @@ class Workspace:
             buffered.advance(Event.FAILED)
 
     def take(self, outcomes: Sequence[Outcome]) -> list[NameChange]:
-        """Act on what a commit told; the names that a merge changed."""
+        """Act on what a commit told; the names that a merge changed.
+
+        StoreUnavailable, Damaged: a table cannot be read. Then nothing is covered, as if nobody had told us: the next
+        commit tells it again. Files that cannot be deleted are tried again by the next call."""
         changes: list[NameChange] = []
-        tables: dict[str, Moved] = {}
-        for outcome in outcomes:
-            tree = self._trees.get(outcome.tree)
-            if tree is None:
-                continue
-            if outcome.moved and outcome.moved not in tables:
-                tables[outcome.moved] = Moved.read(self.directory / "moved" / outcome.moved)
+        ours = [(tree, outcome) for outcome in outcomes if (tree := self._trees.get(outcome.tree)) is not None]
+        for tree, outcome in ours:
             why = outcome.error or outcome.quarantined
             if why is not None:
                 self._report(tree, outcome, why)
+            if outcome.quarantined:
+                tree.writable = False
+        tables = self._read_tables(outcome for _, outcome in ours)
+        for tree, outcome in ours:
             if outcome.error is not None:
                 continue
             with tree.lock:
                 tree.rebase(outcome.seq, outcome.ours_pdh or outcome.pdh)
                 if not outcome.effects:
                     tree.version, tree.pdh = outcome.version, outcome.pdh
-            if outcome.quarantined:
-                tree.writable = False
         done = {outcome.tree for outcome in outcomes if outcome.error is None}
         whole = len(done) == len(outcomes)
         if done and whole:
@@ -158,16 +161,24 @@ class Workspace:
             with self.shared.sharing:
                 settled = self._settle(moved)
             if settled and whole:  # else the next table takes in what it says
-                (self.directory / "moved" / name).unlink(missing_ok=True)
+                with _reported():
+                    (self.directory / "moved" / name).unlink(missing_ok=True)
         if not tables:
             self._settle(None)
-        for outcome in outcomes:
-            tree = self._trees.get(outcome.tree)
-            if tree is not None and outcome.effects and outcome.error is None:
+        for tree, outcome in ours:
+            if outcome.effects and outcome.error is None:
                 changes.extend(take_effects(tree, outcome))
         with self.shared.sharing:
             self._drop_unneeded()
         return changes
+
+    def _read_tables(self, outcomes: Iterable[Outcome]) -> dict[str, Moved]:
+        """What *outcomes* tell of moved bytes, by the name of the table."""
+        names = {outcome.moved for outcome in outcomes if outcome.moved}
+        try:
+            return {name: Moved.read(self.directory / "moved" / name) for name in sorted(names)}
+        except OSError as exc:
+            raise StoreUnavailable(f"what a commit moved cannot be read: {exc}") from exc
 
     def _settle(self, moved: Moved | None) -> bool:
         """Replace references into log and spool by locators, a file at a time so that nobody waits long; forget files
@@ -214,11 +225,14 @@ class Workspace:
             covered = isinstance(owner, LiveTree) and (owner.no not in self._trees or block.seal_seq <= owner.asof)
             if block.state in (State.COMMITTED, State.ERROR) and block.no not in used and covered:
                 self.shared.discard(block)
-        for number in self.log.numbers():
-            if number < first_log and all(
-                no not in self._trees or seq <= self._trees[no].asof for no, seq in self.shared.log_seqs(number).items()
-            ):
-                self.shared.drop_log(number)
+        self.shared.blocks.unlink_left()
+        with _reported():  # in order: one that cannot be deleted keeps those behind it
+            for number in self.log.numbers():
+                if number < first_log and all(
+                    no not in self._trees or seq <= self._trees[no].asof
+                    for no, seq in self.shared.log_seqs(number).items()
+                ):
+                    self.shared.drop_log(number)
 
     def _references(self) -> tuple[set[int], int]:
         """The buffer blocks that files refer to, and the first log file that is needed."""
@@ -238,6 +252,15 @@ class Workspace:
         """Close files. Nothing is deleted: a clean end is the owner's to declare."""
         self.log.close()
         self.shared.blocks.close()
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """A file that cannot be deleted is a line in the log and no more: the next round tries again."""
+    try:
+        yield
+    except OSError as exc:
+        log.warning("not deleted, tried again later: %s", exc)
 
 
 def _refers_here(file: FileNode) -> bool:

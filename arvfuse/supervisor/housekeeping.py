@@ -5,8 +5,8 @@ for), lets one commit run at a time, takes outcomes and events from the backend,
 engine's request threads only hand in what they want. Never once per close: an unasked commit waits until the last
 one's duration has passed again, so its cost grows with time and data, not with files.
 
-Failure: a commit that failed is tried again, later each time; who asked for it is told. An error that nobody foresaw
-ends the thread, is logged, and fails whoever asks afterwards.
+Failure: a commit that failed, or whose outcome could not be taken in, is tried again, later each time; who asked for it
+is told. An error that nobody foresaw ends the thread, is logged, and fails whoever asks afterwards.
 """
 
 from __future__ import annotations
@@ -254,12 +254,15 @@ class Housekeeper:
             asked.done.set_exception(failure)
             return
         outcomes = [Outcome.from_json(outcome) for outcome in answer.result()["outcomes"]]
-        for change in self._workspace.take(outcomes):
-            if self._shown is not None:
-                self._shown.name_changed(change.parent, change.name)
         quarantined = [outcome.quarantined for outcome in outcomes if outcome.quarantined]
         with self._lock:
             self._troubles.extend(quarantined)
+        try:
+            self._take(outcomes)
+        except ArvfuseError as error:  # as if the answer were lost: the next commit tells it again
+            self._failed(started, str(error))
+            asked.done.set_exception(NotCommitted(str(error)))
+            return
         errors = [f"{outcome.uuid or f'tree {outcome.tree}'}: {outcome.error}" for outcome in outcomes if outcome.error]
         if errors:
             self._failed(started, "; ".join(errors))
@@ -320,7 +323,14 @@ class Housekeeper:
             self._stale[tree.no] = tree  # changed here meanwhile: once more, if the commit has not merged it
             return
         outcome = Outcome.from_json({**answer.result()["outcome"], "seq": tree.asof})
-        for change in self._workspace.take([outcome]):
+        try:
+            self._take([outcome])
+        except ArvfuseError as error:
+            log.warning("%s: not refreshed: %s", tree.uuid, error)
+
+    def _take(self, outcomes: Sequence[Outcome]) -> None:
+        """Act on *outcomes*; the kernel is told of names that a merge changed."""
+        for change in self._workspace.take(outcomes):
             if self._shown is not None:
                 self._shown.name_changed(change.parent, change.name)
 
@@ -348,6 +358,11 @@ class Housekeeper:
                 return
             record = decode_record(answer.result()["entry"])
             if isinstance(record, CollectionRecord) and record.pdh == pdh == tree.pdh:
-                settle_on(tree, Manifest(Path(answer.result()["manifest"]).read_bytes()))
+                try:
+                    text = Path(answer.result()["manifest"]).read_bytes()
+                except OSError as error:  # what cannot be read now is trimmed after the next commit
+                    log.warning("%s: not trimmed: %s", tree.uuid, error)
+                    return
+                settle_on(tree, Manifest(text))
 
         answer.add_done_callback(lambda _: self._came_back(settle))

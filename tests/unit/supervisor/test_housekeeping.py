@@ -389,3 +389,28 @@ def test_nodes_in_memory_keep_within_half_of_what_may_be_used(tmp_path):
     assert inner.entries is None
     assert tree.read(tree.lookup(inner, b"7"), 0, 9) == b"foo"
     house.close()
+
+
+def test_an_outcome_that_cannot_be_taken_in_is_a_commit_that_failed(house, tmp_path, caplog):
+    tree = house.new()
+    house.write(tree)
+    house.backend.hold = True
+    asked = house.keeper.commit([tree])
+    house.step()
+    house.backend.release()
+    (table,) = (tmp_path / "moved").iterdir()
+    hidden = table.rename(tmp_path / "hidden")
+    house.step()
+    with pytest.raises(NotCommitted, match="what a commit moved"):
+        asked.result(0)
+    assert tree.dirty
+    assert "tried again in 1 s" in caplog.text
+    hidden.rename(table)
+    house.backend.hold = False
+    house.step(1.0)
+    house.step()
+    assert not tree.dirty
+    house.write(tree, b"more")
+    house.step(2.0)
+    house.step()
+    assert not tree.dirty
