@@ -4,7 +4,8 @@
 ``flush`` is a group write: whoever holds the LOG lock writes all that is queued. Inline data is readable from
 memory until it is written. When a write fails for want of space the preallocated reserve is freed and the write
 repeated; if that fails too the log is failed: nothing more is taken (LogFailed), what was not written is refused to
-its requests. ``LogReader`` follows a log that is being written, or reads a dead one; a cut-off record at the end of
+its requests. The next file is opened ahead, and until that succeeds the current one grows: no want of descriptors fails
+the log. ``LogReader`` follows a log that is being written, or reads a dead one; a cut-off record at the end of
 the last file is the end. Any thread may call the writer; a reader belongs to one thread.
 """
 
@@ -12,20 +13,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from arvfuse.errors import Damaged, LogFailed, NoSpace
+from arvfuse.errors import Damaged, LogFailed, NoSpace, StoreUnavailable
 from arvfuse.model import records
 from arvfuse.model.records import FILE_HEADER, HEADER, Record, address_of, split_address
 from arvfuse.ports import Clock
 from arvfuse.sync import Rank, RankedLock
 
+log = logging.getLogger(__name__)
+
 LOG_FILE_BYTES: Final = 64 << 20
 RESERVE_BYTES: Final = 64 << 20
 _IOV_MAX: Final = 1000
+_MOST_FILE_BYTES: Final = 1 << 31  # of a file whose successor cannot be opened; an address has room for twice that
+_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _READ_BYTES: Final = 4 << 20
 
 
@@ -75,6 +81,7 @@ class LogWriter:
         self._seq = first_seq - 1  # guarded by: _queue_lock
         self._number = (log_numbers(directory) or [0])[-1] + 1  # file of the next record; guarded by: _queue_lock
         self._position = FILE_HEADER.size  # in that file; guarded by: _queue_lock
+        self._stay = False  # the next file cannot be opened now; guarded by: _queue_lock
         self._failure: LogFailed | None = None  # guarded by: _queue_lock
         self._sync_lock: Final = RankedLock(Rank.LOG, -1)  # held across flushes of the disk, by nobody who writes
         self._placed = False  # the directories above are on the disk; guarded by: _sync_lock
@@ -84,9 +91,13 @@ class LogWriter:
         self._reading = 0  # reads with a descriptor in hand; guarded by: _queue_lock
         self._retired: list[int] = []  # descriptors of dropped files; guarded by: _queue_lock
         self._unsynced: set[int] = set()  # guarded by: _write_lock
+        self._next_path: Final = directory / "log" / "next"
+        self._next_fd = -1  # guarded by: _write_lock
         (directory / "log").mkdir(parents=True, exist_ok=True)
         if reserve_bytes:
             self._preallocate(reserve_bytes)
+            with self._write_lock:
+                self._open_next_locked()
 
     def __repr__(self) -> str:
         state = "failed" if self._failure else "open"
@@ -162,7 +173,8 @@ class LogWriter:
         return data
 
     def sync(self) -> None:
-        """Every record appended so far survives a power cut when this returns. LogFailed if one never will."""
+        """Every record appended so far survives a power cut when this returns. LogFailed if one never will,
+        StoreUnavailable if there is no descriptor for it now."""
         with self._sync_lock:  # who comes while another flushes the disk waits for that: its records may be among them
             with self._write_lock:
                 if self._flushed < self._seq or self._failure is not None:
@@ -176,8 +188,12 @@ class LogWriter:
                     os.fdatasync(fd)
                 sync_directory(self._directory / "log")
                 self._sync_place()
-            except OSError as exc:  # what the disk refused once it may say to have the next time
-                raise self._fail(exc) from exc
+            except OSError as exc:
+                if exc.errno in _NO_DESCRIPTORS:
+                    with self._write_lock:
+                        self._unsynced |= unsynced
+                    raise StoreUnavailable(f"the log of the mount: {exc.strerror}") from exc
+                raise self._fail(exc) from exc  # what the disk refused once it may say to have the next time
             finally:
                 self._done_reading()
 
@@ -209,6 +225,10 @@ class LogWriter:
             with self._queue_lock:
                 fds = [*self._fds.values(), *self._take_retired_locked()]
                 self._fds.clear()
+            if self._next_fd >= 0:
+                fds.append(self._next_fd)
+                self._next_fd = -1
+                self._next_path.unlink(missing_ok=True)
         for fd in fds:
             os.close(fd)
 
@@ -216,7 +236,8 @@ class LogWriter:
         """Go on to the next file if *size* bytes do not fit into this one. LogFailed."""
         if self._failure is not None:
             raise self._failure
-        if self._position + size > self._file_bytes and self._position > FILE_HEADER.size:
+        most = _MOST_FILE_BYTES if self._stay else self._file_bytes
+        if self._position + size > most and self._position > FILE_HEADER.size:
             self._number += 1
             self._position = FILE_HEADER.size
 
@@ -277,7 +298,10 @@ class LogWriter:
         with self._queue_lock:
             for address in addresses:
                 del self._unwritten[address]
+            half = self._position > self._file_bytes // 2
         self._flushed = last
+        if half:
+            self._open_next_locked()
 
     def _write_file_locked(self, number: int, parts: list[bytes | memoryview]) -> None:
         try:
@@ -294,8 +318,7 @@ class LogWriter:
         """All of *parts* at the end of the file, which may have to be made; nothing of them if that is an OSError."""
         fd = self._fds.get(number)
         if fd is None:
-            path = log_path(self._directory, number)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND, 0o600)
+            fd = self._make_file_locked(log_path(self._directory, number))
             with self._queue_lock:
                 self._fds[number] = fd
         self._unsynced.add(number)
@@ -306,6 +329,27 @@ class LogWriter:
         except OSError:
             os.ftruncate(fd, good)
             raise
+
+    def _make_file_locked(self, path: Path) -> int:
+        """A descriptor of the new file *path*: the one that was opened ahead, if there is one. OSError."""
+        if self._next_fd < 0:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND, 0o600)
+        os.rename(self._next_path, path)
+        fd, self._next_fd = self._next_fd, -1
+        return fd
+
+    def _open_next_locked(self) -> None:
+        """Open the file after the current one, under no number yet. If that fails the next flush tries again."""
+        if self._next_fd >= 0:
+            return
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_APPEND
+        try:
+            self._next_fd = os.open(self._next_path, flags, 0o600)
+        except OSError as exc:
+            if not self._stay:
+                log.warning("the next file of the mount's log cannot be opened, this one grows: %s", exc)
+        with self._queue_lock:
+            self._stay = self._next_fd < 0
 
     def _preallocate(self, size: int) -> None:
         fd = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
