@@ -108,8 +108,8 @@ class ContentTree(LoggedTree):
             tree.cut(file, size, now)
             if size == 0:
                 file.inline_parts = 0
-            gone = tree._unused_buffers_locked(file)
-        tree.shared.log.flush(seq)
+            gone = tree._take_unused_locked(file)
+        tree.shared.flush(seq)
         tree._discard(gone)
 
     def set_attrs(self, node: Node, *, mtime_ns: int | None = None, mode: int | None = None) -> None:
@@ -132,8 +132,8 @@ class ContentTree(LoggedTree):
             file.changed_seq = file.copied_seq = seq
             tree.set_segments(file, listed, now)
             tree._note_refs_locked(file)
-            gone = tree._unused_buffers_locked(file)
-        tree.shared.log.flush(seq)
+            gone = tree._take_unused_locked(file)
+        tree.shared.flush(seq)
         tree._discard(gone)
 
     def shareable(self, file: FileNode) -> tuple[tuple[int, Ref, int], ...]:
@@ -143,7 +143,7 @@ class ContentTree(LoggedTree):
                 tree._seal_locked(block)
             parts = tuple(file.parts())
             seq = tree.shared.log.seq
-        tree.shared.log.flush(seq)
+        tree.shared.flush(seq)
         return parts
 
     def close_gate(self) -> None:
@@ -182,7 +182,7 @@ class ContentTree(LoggedTree):
             file.changed_seq = seq
             tree.put_segment(file, offset, len(view), LOG, address, now)
             tree.unsettled[file.no] = file
-        tree.shared.log.flush(seq)
+        tree.shared.flush(seq)
         return True
 
     def _write_some(self, file: FileNode, offset: int, view: memoryview) -> int:
@@ -228,7 +228,7 @@ class ContentTree(LoggedTree):
                 seq = max(seq, tree._publish(file, block, offset + done, part if written else 0, at))
             done += part
         if seq:
-            self.shared.log.flush(seq)
+            self.shared.flush(seq)
         return done
 
     def _reserve(self, file: FileNode, piece: int) -> tuple[BufferBlock, ContentTree] | None:
@@ -259,13 +259,14 @@ class ContentTree(LoggedTree):
         with self.lock:
             block.writers -= 1
             self._in_flight -= 1
-            seq = 0
-            if length:
+            try:
+                if not length:
+                    return 0
                 block.size = max(block.size, at + length)
-                seq = self._publish_locked(file, block, offset, length, at)
-            if self._gate and not self._in_flight:
-                self.settled.notify_all()
-        return seq
+                return self._publish_locked(file, block, offset, length, at)
+            finally:
+                if self._gate and not self._in_flight:
+                    self.settled.notify_all()
 
     def _publish_locked(self, file: FileNode, block: BufferBlock, offset: int, length: int, at: int) -> int:
         now = self.shared.clock.time_ns()
@@ -306,14 +307,16 @@ class ContentTree(LoggedTree):
         block.seal_seq = self.log(records.Seal(file.no, block.no, _joined(ranges)), orphan=file.parent is None)
         self.shared.sealed_seq = block.seal_seq
 
-    def _unused_buffers_locked(self, file: FileNode) -> list[BufferBlock]:
-        """Writable blocks that no segment refers to any more, taken from the file."""
+    def _take_unused_locked(self, file: FileNode) -> list[BufferBlock]:
+        """Writable blocks that no segment refers to since the newest change, taken from the file."""
         gone = []
         for piece, block in list(file.buffers.items()):
             used = any(s.ref == block.no for s in file.segments.cover(piece * BLOCK_BYTES, BLOCK_BYTES))
             if not used and not block.writers:
                 del file.buffers[piece]
                 gone.append(block)
+        if gone:
+            self.note_undo(lambda: file.buffers.update((block.piece, block) for block in gone))
         return gone
 
     def _note_refs_locked(self, file: FileNode) -> None:

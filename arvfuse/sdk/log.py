@@ -2,27 +2,29 @@
 
 ``LogWriter`` is the only writer. ``append`` gives a record its sequence number and its place without any I/O;
 ``flush`` is a group write: whoever holds the LOG lock writes all that is queued. Inline data is readable from
-memory until it is written. When a write fails for want of space the preallocated reserve is freed and the write
-repeated; if that fails too the log is failed: nothing more is taken (LogFailed), what was not written is refused to
-its requests. The next file is opened ahead, and until that succeeds the current one grows: no want of descriptors fails
-the log. ``LogReader`` follows a log that is being written, or reads a dead one; a cut-off record at the end of
-the last file is the end. Any thread may call the writer; a reader belongs to one thread.
+memory until it is written. When a write fails for want of space the reserve gives some and the write is repeated;
+if that fails too the log is failed: nothing more is taken (LogFailed), what was not written is refused to its
+requests. The next file is opened ahead, and until that succeeds the current one grows: no want of descriptors fails
+the log. ``LogReader`` follows a log that is being written, or reads a dead one; a cut-off record at the end of the
+last file is the end. Any thread may call the writer; a reader belongs to one thread.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from arvfuse.errors import Damaged, LogFailed, NoSpace, StoreUnavailable
+from arvfuse.errors import Damaged, LogFailed, StoreUnavailable
 from arvfuse.model import records
 from arvfuse.model.records import FILE_HEADER, HEADER, Record, address_of, split_address
 from arvfuse.ports import Clock
+from arvfuse.sdk.reserve import Reserve
 from arvfuse.sync import Rank, RankedLock
 
 log = logging.getLogger(__name__)
@@ -74,9 +76,10 @@ class LogWriter:
         self._boot_id: Final = boot_id
         self._clock: Final = clock
         self._file_bytes: Final = file_bytes
-        self._reserve: Final = directory / "log" / "reserve"
+        self._reserve: Final = Reserve(directory / "log" / "reserve", reserve_bytes)
         self._queue_lock: Final = RankedLock(Rank.LEAF)
-        self._queue: list[tuple[int, list[bytes | memoryview]]] = []  # guarded by: _queue_lock
+        # (file, number, buffers) of records that are not written; guarded by: _queue_lock
+        self._queue: list[tuple[int, int, list[bytes | memoryview]]] = []
         self._unwritten: dict[int, bytes | memoryview] = {}  # address -> inline data; guarded by: _queue_lock
         self._seq = first_seq - 1  # guarded by: _queue_lock
         self._number = (log_numbers(directory) or [0])[-1] + 1  # file of the next record; guarded by: _queue_lock
@@ -95,8 +98,8 @@ class LogWriter:
         self._next_fd = -1  # guarded by: _write_lock
         (directory / "log").mkdir(parents=True, exist_ok=True)
         if reserve_bytes:
-            self._preallocate(reserve_bytes)
             with self._write_lock:
+                self._reserve.fill()
                 self._open_next_locked()
 
     def __repr__(self) -> str:
@@ -197,6 +200,12 @@ class LogWriter:
             finally:
                 self._done_reading()
 
+    def check_room(self) -> None:
+        """NoSpace while the reserve is in use: what was accepted needs it, so nothing is to be begun."""
+        if self._reserve.in_use:
+            with self._write_lock:
+                self._reserve.fill()
+
     def numbers(self) -> list[int]:
         """The files that exist, ascending; the last is the one being written."""
         return sorted(self._fds)
@@ -247,7 +256,7 @@ class LogWriter:
         self._seq += 1
         start = self._position + HEADER.size + len(body)
         address = address_of(self._number, start)
-        self._queue.append((self._number, records.frame(self._seq, wall_ns, tree, flags, code, body, data)))
+        self._queue.append((self._number, self._seq, records.frame(self._seq, wall_ns, tree, flags, code, body, data)))
         if len(data):
             self._unwritten[address] = data
         self._position = start + len(data)
@@ -283,34 +292,29 @@ class LogWriter:
         """The one place that does I/O under a lock (LOG)."""
         with self._queue_lock:
             queued, self._queue = self._queue, []
-            last, addresses = self._seq, list(self._unwritten)
+            addresses = list(self._unwritten)
             failure = self._failure
         if failure is not None:
             raise failure
-        start = 0
-        while start < len(queued):
-            number = queued[start][0]
-            end = start
-            while end < len(queued) and queued[end][0] == number:
-                end += 1
-            self._write_file_locked(number, [part for _, parts in queued[start:end] for part in parts])
-            start = end
+        for number, group in itertools.groupby(queued, key=lambda record: record[0]):
+            written = list(group)
+            self._write_file_locked(number, [part for _, _, parts in written for part in parts])
+            self._flushed = written[-1][1]
         with self._queue_lock:
             for address in addresses:
                 del self._unwritten[address]
             half = self._position > self._file_bytes // 2
-        self._flushed = last
         if half:
             self._open_next_locked()
 
     def _write_file_locked(self, number: int, parts: list[bytes | memoryview]) -> None:
         try:
-            try:
-                self._append_locked(number, parts)
-            except OSError as exc:
-                if exc.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._free_reserve():
-                    raise
-                self._append_locked(number, parts)
+            while True:
+                try:
+                    return self._append_locked(number, parts)
+                except OSError as exc:
+                    if exc.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._reserve.give_up():
+                        raise
         except OSError as exc:
             raise self._fail(exc) from exc
 
@@ -350,23 +354,6 @@ class LogWriter:
                 log.warning("the next file of the mount's log cannot be opened, this one grows: %s", exc)
         with self._queue_lock:
             self._stay = self._next_fd < 0
-
-    def _preallocate(self, size: int) -> None:
-        fd = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.posix_fallocate(fd, 0, size)
-        except OSError as exc:
-            self._reserve.unlink()
-            raise NoSpace(str(self._directory), "no room for the reserve of the mount's log") from exc
-        finally:
-            os.close(fd)
-
-    def _free_reserve(self) -> bool:
-        try:
-            self._reserve.unlink()
-        except FileNotFoundError:
-            return False
-        return True
 
 
 class LogReader:

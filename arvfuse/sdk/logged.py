@@ -6,7 +6,7 @@ Threading: any thread. The lock (rank COLLECTION) guards all nodes of the tree.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Self
 
@@ -17,11 +17,11 @@ from arvfuse.model.manifests import Manifest
 from arvfuse.model.records import CODES, Body
 from arvfuse.sdk.nodes import TRIMMED, DirNode, FileNode, Node
 from arvfuse.sdk.shared import Shared
-from arvfuse.sdk.tree import Tree
+from arvfuse.sdk.undo import UndoableTree
 from arvfuse.sync import Rank, RankedLock
 
 
-class LoggedTree(Tree):
+class LoggedTree(UndoableTree):
     """One collection of a workspace. ``no`` is the node number of its root.
 
     *asof*: last record that a commit covered; *boundary*: last commit point; *changed_seq*: last record that changed
@@ -161,8 +161,18 @@ class LoggedTree(Tree):
             if one.tree is not self:
                 raise StaleNode(show(one.name))
 
+    def note_undo(self, act: Callable[[], None]) -> None:
+        """As UndoableTree.note_undo: the newest change is that of the newest record. Its record is queued already."""
+        self.shared.undo.note(self.changed_seq, self, act)
+
     def _changed_at(self, seq: int) -> None:
+        before = self.changed_seq, self.first_change, self.last_change
         self.changed_seq = seq
+
+        def undo() -> None:
+            self.changed_seq, self.first_change, self.last_change = before
+
+        self.note_undo(undo)
         now = self.shared.clock.monotonic()
         self.last_change = now
         if not self.first_change:

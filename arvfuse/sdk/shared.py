@@ -11,12 +11,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
-from arvfuse.errors import StoreUnavailable
+from arvfuse.errors import LogFailed, StoreUnavailable
 from arvfuse.model.blockstate import Event, State
 from arvfuse.model.ranges import HOLE, LOG, Ref
 from arvfuse.ports import BlockStore, Clock
 from arvfuse.sdk.blocks import BlockTable, BufferBlock
 from arvfuse.sdk.log import LogWriter, sync_directory
+from arvfuse.sdk.undo import Undo
 from arvfuse.sync import Rank, RankedLock, SpoolAccount
 
 STALL_BOUND_S: Final = 300.0
@@ -44,6 +45,7 @@ class Shared:
     ) -> None:  # fmt: skip
         self.directory: Final = directory
         self.log: Final = log
+        self.undo: Final = Undo(log)
         self.store: Final = store
         self.clock: Final = clock
         self.spool: Final = spool
@@ -83,6 +85,15 @@ class Shared:
             if len(data):
                 self.spool.charge(len(data))
         return placed
+
+    def flush(self, seq: int) -> None:
+        """The change of record *seq*, with all before it, survives our death. LogFailed: it, and all that the log does
+        not have, is undone. No lock held but that of a file."""
+        try:
+            self.log.flush(seq)
+        except LogFailed:
+            self.undo.roll_back()
+            raise
 
     def pace(self) -> None:
         """Hold a writer that is ahead of the store until there is room in the spool; its bytes are accepted already.

@@ -53,7 +53,7 @@ def take_effects(tree: LiveTree, outcome: Outcome) -> list[NameChange]:
                     changes.append(NameChange(parent, name, old))
         seq = tree.log(records.Merged(outcome.version, outcome.pdh, tuple(logged)), now)
         tree.version, tree.pdh = outcome.version, outcome.pdh
-    tree.shared.log.flush(seq)
+    tree.shared.flush(seq)
     return changes
 
 

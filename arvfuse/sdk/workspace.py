@@ -93,7 +93,7 @@ class Workspace:
         while (made := self._try_commit_point(wanted)) is None:
             pass  # a move joined another tree meanwhile
         chosen, seq = made
-        self.shared.log.flush(seq)
+        self.shared.flush(seq)
         self.shared.discard_unused()
         failed = [block for block in self.shared.blocks.all() if block.state is State.ERROR]
         used = self._references()[0] if failed else set()

@@ -46,6 +46,14 @@ CHANGES = st.one_of(
     op("open", INDEX, st.booleans()),
     op("shut", INDEX),
 )
+REFUSED = st.one_of(
+    op("full", st.just("create"), INDEX, NAMES),
+    op("full", st.just("mkdir"), INDEX, NAMES),
+    op("full", st.just("remove"), INDEX, NAMES),
+    op("full", st.just("rename"), INDEX, NAMES, INDEX, NAMES),
+    op("full", st.just("truncate"), INDEX, OFFSETS),
+    op("full", st.just("copy"), INDEX, INDEX),
+)
 EVENTS = st.one_of(
     op("feed", STORE),
     op("restart"),
@@ -63,6 +71,7 @@ OPERATIONS = st.one_of(
     st.tuples(START, CHANGES, CHANGES, FINISH),
     st.tuples(START, EVENTS, CHANGES, FINISH),
     st.tuples(op("crash", STORE)),
+    st.tuples(CHANGES, REFUSED),
 )
 
 

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from arvfuse.backend.lookups import Lookups
 from arvfuse.catalogs.memory import MemoryCatalog
-from arvfuse.errors import ArvfuseError
+from arvfuse.errors import ArvfuseError, LogFailed, StoreUnavailable
 from arvfuse.model.collections import MountId, Save
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh
@@ -23,6 +23,7 @@ from arvfuse.sdk import content, live, pack, workspace
 from arvfuse.sdk import tree as tree_module
 from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.live import LiveTree
+from arvfuse.sdk.log import log_path
 from arvfuse.sdk.nodes import DirNode, FileNode, Node
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.tree import Tree
@@ -33,6 +34,7 @@ from tests.support.catalogs import FaultyCatalog
 from tests.support.clock import FakeClock
 from tests.support.hosts import InlinePool
 from tests.support.sessions import Contents, Session, contents, locators, saved_contents
+from tests.support.smalldisk import files_end_at
 
 PIECE = 4096
 SMALL = 600
@@ -354,6 +356,8 @@ class World:
             return
         try:
             self.trees[which].rename(self.find((which, path)), name, self.find((other, new_path)), new_name)  # type: ignore[arg-type] # directories
+        except LogFailed:
+            raise
         except ArvfuseError:
             into_itself = which == other and new[: len(old)] == old
             assert into_itself or new in targets, "refused without a reason"
@@ -425,6 +429,18 @@ class World:
         if self.handles:
             node, _, write = self.handles.pop(index % len(self.handles))
             node.tree.closed(node, write=write)  # type: ignore[attr-defined] # a live tree
+
+    def full(self, verb: str, *args: Any) -> None:
+        """The disk of the log takes no more: a change is refused, and was never made; then this life ends."""
+        log = self.session.workspace.log
+        log.flush(log.seq)
+        path = log_path(self.session.directory, log.file_number)
+        with files_end_at(path.stat().st_size if path.exists() else 0):
+            try:
+                getattr(self, verb)(*args)
+            except (LogFailed, StoreUnavailable):  # of the log, or of the spool
+                self.check()
+        self.crash("")
 
     def fsync(self, index: int) -> None:
         if found := self.target(index):

@@ -108,6 +108,66 @@ print(json.dumps({{"failure": reserve, "left": os.listdir(top / "log")}}))
     assert run(script, tmp_path) == {"failure": "NoSpace", "left": []}
 
 
+def test_while_the_reserve_is_in_use_nothing_new_is_begun_and_what_was_is_finished(tmp_path: Path) -> None:
+    """Promise D4: create and open for writing find no space, the handles that are open go on, and so does deleting."""
+    script = """
+from arvfuse.model.collections import MountId
+from arvfuse.sdk.workspace import Workspace
+from arvfuse.stores.memory import MemoryStore
+
+space = Workspace(top, mount=MountId("m"), store=MemoryStore(), clock=SystemClock(), reserve_bytes=256 << 10)
+tree = space.open_tree(None, None, kind="output")
+file = tree.create(tree.root, b"open")
+other = tree.create(tree.root, b"other")
+tree.opened(file, write=True)
+fill(leave=20_000)
+written = [tree.write(file, number * 10_000, b"x" * 10_000) for number in range(5)]
+full = [
+    failure(lambda: tree.create(tree.root, b"new")), failure(lambda: tree.mkdir(tree.root, b"new")),
+    failure(lambda: tree.opened(other, write=True)), failure(lambda: tree.opened(other, write=False)),
+    failure(lambda: tree.unlink(tree.root, b"other")), failure(lambda: tree.append(file, b"more")),
+]
+handles = other.handles, other.writers
+(top / "ballast").unlink()
+again = failure(lambda: tree.create(tree.root, b"new"))
+print(json.dumps({
+    "written": written, "full": full, "handles": handles, "again": again, "size": file.size,
+    "reserve": (top / "log" / "reserve").stat().st_size,
+}))
+"""
+    found = run(script, tmp_path)
+    assert found == {
+        "written": [10_000] * 5, "full": ["NoSpace", "NoSpace", "NoSpace", None, None, None], "handles": [1, 0],
+        "again": None, "size": 50_004, "reserve": 256 << 10,
+    }  # fmt: skip
+
+
+def test_with_the_reserve_gone_too_what_is_refused_is_not_there(tmp_path: Path) -> None:
+    script = """
+from arvfuse.model.collections import MountId
+from arvfuse.sdk.workspace import Workspace
+from arvfuse.stores.memory import MemoryStore
+
+space = Workspace(top, mount=MountId("m"), store=MemoryStore(), clock=SystemClock(), reserve_bytes=64 << 10)
+tree = space.open_tree(None, None, kind="output")
+file = tree.create(tree.root, b"open")
+fill(leave=0)
+failures, done = [], 0
+while not failures:
+    failures = [why for why in [failure(lambda: tree.append(file, b"x" * 10_000))] if why]
+    done += not failures
+failures.append(failure(lambda: tree.unlink(tree.root, b"open")))
+failures.append(failure(lambda: tree.rename(tree.root, b"open", tree.root, b"x")))
+print(json.dumps({
+    "failures": failures, "size": file.size - done * 10_000, "some": done > 3,
+    "names": [name.decode() for name, _ in tree.entries(tree.root)],
+    "read": len(bytes(tree.read(file, 0, 1 << 20))) - file.size,
+}))
+"""
+    found = run(script, tmp_path)
+    assert found == {"failures": ["LogFailed"] * 3, "size": 0, "some": True, "names": ["open"], "read": 0}
+
+
 INLINE = records.CODES[records.WriteInline]
 
 
