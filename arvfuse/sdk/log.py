@@ -16,7 +16,7 @@ import errno
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from arvfuse.errors import Damaged, LogFailed, StoreUnavailable
 from arvfuse.model import records
 from arvfuse.model.records import FILE_HEADER, HEADER, Record, address_of, split_address
 from arvfuse.ports import Clock
+from arvfuse.sdk.carrying import Copy, Places
 from arvfuse.sdk.reserve import Reserve
 from arvfuse.sync import Rank, RankedLock
 
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 LOG_FILE_BYTES: Final = 64 << 20
 RESERVE_BYTES: Final = 64 << 20
+_CARRIED: Final = records.CODES[records.Carried]
 _IOV_MAX: Final = 1000
 _MOST_FILE_BYTES: Final = 1 << 31  # of a file whose successor cannot be opened; an address has room for twice that
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
@@ -91,6 +93,7 @@ class LogWriter:
         self._write_lock: Final = RankedLock(Rank.LOG)
         self._flushed = first_seq - 1  # guarded by: _write_lock; read without
         self._fds: dict[int, int] = {}  # file number -> descriptor; changed under both locks, read under either
+        self._places: Final = Places()  # of data whose file was dropped; guarded by: _queue_lock
         self._reading = 0  # reads with a descriptor in hand; guarded by: _queue_lock
         self._retired: list[int] = []  # descriptors of dropped files; guarded by: _queue_lock
         self._unsynced: set[int] = set()  # guarded by: _write_lock
@@ -158,6 +161,8 @@ class LogWriter:
         """Inline data. DroppedLog if the file is gone; Damaged if it is shorter than it should be."""
         number, position = split_address(address)
         with self._queue_lock:
+            if number not in self._fds and (now := self._places.find(address)) is not None:
+                number, position = split_address(now)
             for start, data in self._unwritten.items():
                 if start <= address < start + len(data):
                     return bytes(
@@ -206,6 +211,30 @@ class LogWriter:
             with self._write_lock:
                 self._reserve.fill()
 
+    def carry(self, copies: Sequence[Copy]) -> int:
+        """Write copies of records behind all others; they are safe, and found there, when this returns. The number of
+        the file. LogFailed."""
+        body = records.encode_carried([(copy.end, copy.data) for copy in copies])
+        seq, end = self.append(0, _CARRIED, body)
+        self.flush(seq)
+        self.sync()  # what was safe from a power cut where it stood has to be so here
+        carried = records.decode(_CARRIED, memoryview(body), end)
+        assert isinstance(carried, records.Carried)
+        with self._queue_lock:
+            self._places.note(carried)
+        return end >> 32
+
+    def file_of(self, address: int) -> int:
+        """The number of the file in which inline data are now."""
+        with self._queue_lock:
+            now = self._places.find(address)
+        return (address if now is None else now) >> 32
+
+    def sizes(self) -> dict[int, int]:
+        """The bytes of each file that exists."""
+        with self._write_lock:
+            return {number: os.fstat(fd).st_size for number, fd in self._fds.items()}
+
     def numbers(self) -> list[int]:
         """The files that exist, ascending; the last is the one being written."""
         return sorted(self._fds)
@@ -221,6 +250,7 @@ class LogWriter:
             log_path(self._directory, number).unlink(missing_ok=True)
             with self._queue_lock:  # a read that has begun keeps the descriptor from being closed and used again
                 self._retired.append(self._fds.pop(number))
+                self._places.keep(set(self._fds))
                 idle = [] if self._reading else self._take_retired_locked()
             for fd in idle:
                 os.close(fd)
@@ -366,6 +396,7 @@ class LogReader:
         self._fd = -1
         self._left = b""
         self.boot_id = b""
+        self.numbers: set[int] = set()  # of the files from which it has read
 
     def read(self) -> Iterator[Record]:
         """The records that are there and were not given yet. Damaged if one that is wholly there is not sound."""
@@ -391,7 +422,10 @@ class LogReader:
         later = [n for n in log_numbers(self._directory) if n > self._number]
         if not later:
             return False
-        fd = os.open(log_path(self._directory, later[0]), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fd = os.open(log_path(self._directory, later[0]), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # dropped since we looked: covered, or carried to where we come yet
+            return self._open_next()
         head = os.pread(fd, FILE_HEADER.size, 0)
         if len(head) < FILE_HEADER.size:  # being made, or cut off at birth
             os.close(fd)
@@ -401,6 +435,7 @@ class LogReader:
         except BaseException:
             os.close(fd)
             raise
+        self.numbers.add(later[0])
         self._fd, self._number, self._position, self._left = fd, later[0], FILE_HEADER.size, b""
         return True
 

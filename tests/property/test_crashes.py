@@ -72,6 +72,8 @@ OPERATIONS = st.one_of(
     st.tuples(START, EVENTS, CHANGES, FINISH),
     st.tuples(op("crash", STORE)),
     st.tuples(CHANGES, REFUSED),
+    st.tuples(CHANGES, op("churn", INDEX)),
+    st.tuples(CHANGES, op("churn", INDEX), op("churn", INDEX)),
 )
 
 

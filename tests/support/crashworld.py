@@ -19,7 +19,7 @@ from arvfuse.errors import ArvfuseError, LogFailed, StoreUnavailable
 from arvfuse.model.collections import MountId, Save
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh
-from arvfuse.sdk import content, live, pack, workspace
+from arvfuse.sdk import carrying, content, live, pack, workspace
 from arvfuse.sdk import tree as tree_module
 from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.live import LiveTree
@@ -49,6 +49,7 @@ def small_sizes() -> Iterator[None]:
         (live, {"EARLY_SEAL_BYTES": 1500}),
         (pack, {"PACK_BELOW": SMALL, "MANY_SEGMENTS": 6, "BLOCK_BYTES": PIECE, "_READ_BYTES": 700}),
         (tree_module, {"BLOCK_BYTES": PIECE}),
+        (carrying, {"SLACK_BYTES": 1000, "_WINDOW_BYTES": 200}),
         (workspace, {"MIN_LOG_FILE_BYTES": 3000, "LOG_FILE_BYTES": 3000}),
     ]
     with ExitStack() as patches:
@@ -429,6 +430,24 @@ class World:
         if self.handles:
             node, _, write = self.handles.pop(index % len(self.handles))
             node.tree.closed(node, write=write)  # type: ignore[attr-defined] # a live tree
+
+    def churn(self, which: int) -> None:
+        """So much is written to one collection, and committed, that the log goes on in another file."""
+        if self.flight is not None:
+            return
+        side, tree = self.sides[which % 2], self.trees[which % 2]
+        for name in (b"z0", b"z1", b"z2", b"z3", b"z4"):
+            if (name,) not in side.entries:
+                tree.create(tree.root, name)
+                side.entries[name,] = File()
+            node, file = tree.lookup(tree.root, name), side.entries[name,]
+            assert isinstance(node, FileNode)
+            assert file is not None
+            data = self.data(SMALL - 10)
+            tree.write(node, 0, data)
+            file.data[: len(data)] = data
+        self.start(which % 2)
+        self.finish("told", "", "", "")
 
     def full(self, verb: str, *args: Any) -> None:
         """The disk of the log takes no more: a change is refused, and was never made; then this life ends."""
