@@ -7,7 +7,7 @@ every lock of the tree, between a reservation that counts the writer in and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from arvfuse.errors import Damaged, FileTooBig, InvalidPath
@@ -135,6 +135,19 @@ class ContentTree(LoggedTree):
             gone = tree._take_unused_locked(file)
         tree.shared.flush(seq)
         tree._discard(gone)
+
+    def repack(self, file: FileNode, version: int, parts: Sequence[tuple[int, Ref, int]]) -> bool:
+        """Let the file, unless it changed since *version*, consist of *parts*, stored blocks with the same bytes.
+
+        No change of the content: neither its time nor who had it last is another then. LogFailed."""
+        with self.shared.file_lock(file.no), self.held(file) as tree:
+            if file.version != version or file.buffers or file.parent is None or not tree.writable:
+                return False
+            tree.bind(file)
+            seq = tree.log(records.Segments(file.no, tuple(parts)), file.mtime_ns)
+            tree.set_segments(file, parts, file.mtime_ns)
+        tree.shared.flush(seq)
+        return True
 
     def shareable(self, file: FileNode) -> tuple[tuple[int, Ref, int], ...]:
         """The file's segments, in blocks that are sealed: what a copy may refer to."""

@@ -30,6 +30,7 @@ from arvfuse.sdk.nodes import DirNode
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.trimming import NODE_BYTES, settle_on, trim
 from arvfuse.sdk.workspace import Workspace
+from arvfuse.supervisor.repacking import Repacker, unsettled
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +111,7 @@ class Housekeeper:
         self._stale: Final[dict[int, LiveTree]] = {}  # changed elsewhere, not taken in yet
         self._refreshing: LiveTree | None = None
         self._trim_at = 0.0
+        self._repacker: Final = Repacker(link, clock, self._came_back)
         self._settled: Final[dict[int, str]] = {}  # tree -> the hash of the text on which it was settled last
 
     def __repr__(self) -> str:
@@ -159,6 +161,8 @@ class Housekeeper:
             self._start_commit()
         if self._stale and not self._in_flight and self._refreshing is None:
             self._refresh_one()
+        if not self._in_flight:
+            self._repacker.step()
         if self._shown is not None:
             self._shown.expire()
             self._trim(self._shown)
@@ -257,12 +261,14 @@ class Housekeeper:
         quarantined = [outcome.quarantined for outcome in outcomes if outcome.quarantined]
         with self._lock:
             self._troubles.extend(quarantined)
+        changed = unsettled(self._workspace.trees)
         try:
             self._take(outcomes)
         except ArvfuseError as error:  # as if the answer were lost: the next commit tells it again
             self._failed(started, str(error))
             asked.done.set_exception(NotCommitted(str(error)))
             return
+        self._repacker.note(changed)
         errors = [f"{outcome.uuid or f'tree {outcome.tree}'}: {outcome.error}" for outcome in outcomes if outcome.error]
         if errors:
             self._failed(started, "; ".join(errors))

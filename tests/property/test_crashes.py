@@ -60,6 +60,7 @@ EVENTS = st.one_of(
     op("foreign", INDEX, NAMES, st.sampled_from(["put", "put", "delete"])),
     op("refresh", INDEX),
     op("trim"),
+    op("repack", INDEX),
     op("fsync", INDEX),
 )
 START = op("start", INDEX)

@@ -19,13 +19,14 @@ from arvfuse.errors import ArvfuseError, LogFailed, StoreUnavailable
 from arvfuse.model.collections import MountId, Save
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh
-from arvfuse.sdk import carrying, content, live, pack, workspace
+from arvfuse.sdk import carrying, content, live, pack, repacking, workspace
 from arvfuse.sdk import tree as tree_module
 from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.log import log_path
 from arvfuse.sdk.nodes import DirNode, FileNode, Node
 from arvfuse.sdk.outcome import Outcome
+from arvfuse.sdk.repacking import is_fragmented, repack
 from arvfuse.sdk.tree import Tree
 from arvfuse.sdk.trimming import settle_on, trim
 from arvfuse.stores.faulty import Faulty
@@ -48,6 +49,7 @@ def small_sizes() -> Iterator[None]:
         (content, {"SMALL_BYTES": SMALL, "INLINE_PARTS": 3, "BLOCK_BYTES": PIECE}),
         (live, {"EARLY_SEAL_BYTES": 1500}),
         (pack, {"PACK_BELOW": SMALL, "MANY_SEGMENTS": 6, "BLOCK_BYTES": PIECE, "_READ_BYTES": 700}),
+        (repacking, {"BLOCK_BYTES": PIECE, "PACK_BELOW": SMALL}),
         (tree_module, {"BLOCK_BYTES": PIECE}),
         (carrying, {"SLACK_BYTES": 1000, "_WINDOW_BYTES": 200}),
         (workspace, {"MIN_LOG_FILE_BYTES": 3000, "LOG_FILE_BYTES": 3000}),
@@ -416,6 +418,14 @@ class World:
                 parts = source[0].tree.shareable(source[0])  # type: ignore[attr-defined] # a live tree
                 target[0].tree.set_content(target[0], parts)  # type: ignore[attr-defined] # a live tree
             target[1].data = bytearray(source[1].data)
+
+    def repack(self, index: int) -> None:
+        """A fragmented file is repacked, which changes nothing that it contains."""
+        place = self.file(index)
+        node = self.find(place) if place is not None else None
+        if isinstance(node, FileNode) and is_fragmented(parts := node.parts()):
+            (made,) = repack(self.blocks, self.top / "repack", [parts])
+            assert node.tree.repack(node, node.version, made) != bool(node.buffers)  # type: ignore[attr-defined] # a live tree
 
     def open(self, index: int, write: bool) -> None:
         place = self.file(index)

@@ -16,6 +16,7 @@ from arvfuse.model.collections import Change, MountId, Save, Version
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh
 from arvfuse.sdk.commit import Committer
+from arvfuse.sdk.repacking import repack
 from arvfuse.sdk.workspace import Workspace
 from arvfuse.stores.faulty import Faulty
 from arvfuse.stores.memory import MemoryStore
@@ -29,8 +30,10 @@ PATIENCE_S = 20
 class FakeBackend:
     """Commits at once, or when told (hold), or fails (down)."""
 
-    def __init__(self, committer, lookups):
+    def __init__(self, committer, lookups, store, place):
         self.committer = committer
+        self.store = store
+        self.place = place
         self.lookups = lookups
         self.events = deque()
         self.commits = []
@@ -54,6 +57,8 @@ class FakeBackend:
         elif op == "commit":
             outcomes = self.committer.commit(args["trees"], args["seq"], keep_previous=args["keep_previous"])
             future.set_result({"outcomes": [outcome.to_json() for outcome in outcomes]})
+        elif op == "repack":
+            future.set_result({"files": repack(self.store, self.place / "repack", args["files"])})
         else:
             try:
                 future.set_result(self.lookups.answer(op, args))
@@ -107,7 +112,7 @@ class House:
         committer = Committer(
             directory=place, mount=mount, store=store, catalog=self.catalog, clock=self.clock, pool=InlinePool()
         )
-        self.backend: FakeBackend = FakeBackend(committer, Lookups(self.catalog, place))
+        self.backend: FakeBackend = FakeBackend(committer, Lookups(self.catalog, place), store, place)
         link: Backend = self.backend
         self.keeper = Housekeeper(
             self.workspace, link, self.clock, timing=Timing(quiet_s=1, deadline_s=30), read_write=read_write,
@@ -414,3 +419,19 @@ def test_an_outcome_that_cannot_be_taken_in_is_a_commit_that_failed(house, tmp_p
     house.step(2.0)
     house.step()
     assert not tree.dirty
+
+
+def test_a_fragmented_file_is_repacked_when_it_was_left_alone_in_one_save(house):
+    tree = house.new()
+    file = tree.create(tree.root, b"file")
+    for offset, length in ((0, 200), (100, 10), (50, 10), (25, 10), (75, 10)):
+        tree.write(file, offset, b"x" * length)
+        house.step(2.0)
+        house.step()
+    before, version = len(file.parts()), house.version(tree)
+    for _ in range(11):
+        house.step(5.0)
+    assert house.version(tree) == version
+    for _ in range(60):
+        house.step(5.0)
+    assert (before > len(file.parts()), house.version(tree)) == (True, version + 1)
