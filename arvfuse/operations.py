@@ -148,6 +148,16 @@ class Operations:
         """Whether the kernel holds the number of a node."""
         return self.host.inodes.knows(number)
 
+    def trees_in_use(self) -> set[int]:
+        """The trees of which the kernel knows a node, or has one open, by number."""
+        nodes: list[Any] = [*self.host.inodes.known(), *(opened.node for opened in list(self._files.values()))]
+        nodes.extend(opened.directory for opened in list(self._directories.values()))
+        return {tree.no for node in nodes if (tree := _tree_of(node)) is not None}
+
+    def tree_closed(self, live: LiveTree) -> None:
+        """A tree that was not in use was closed."""
+        self.host.tree_closed(live)
+
     # attributes
 
     def getattr(self, number: int) -> Attr:
@@ -410,3 +420,12 @@ class Operations:
             return self._directories[handle]
         except KeyError:
             raise StaleNode(f"handle {handle}") from None
+
+
+def _tree_of(node: Any) -> Any:
+    """The tree behind what the kernel knows or has open; None where there is none."""
+    if isinstance(node, CollectionDir):
+        return node.live
+    if isinstance(node, Alias | TreeDir):
+        return node.node.tree
+    return node.tree if isinstance(node, FileNode | DirNode) else None

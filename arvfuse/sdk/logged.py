@@ -51,6 +51,7 @@ class LoggedTree(UndoableTree):
         self.last_change = 0.0
         self.failed_seq = 0  # changes up to here had their failure reported
         self.unsettled: dict[int, FileNode] = {}  # files with segments in the log or in buffer blocks
+        self.retired = False  # for good, by sdk.closing
         self._gate = 0  # commit points and moves that wait for the writes in flight
         self._in_flight = 0
         self._base_file = -1  # log file that holds our newest Base record
@@ -63,6 +64,11 @@ class LoggedTree(UndoableTree):
     def dirty(self) -> bool:
         """Changes that no commit covered yet."""
         return self.changed_seq > self.asof
+
+    @property
+    def is_gated(self) -> bool:
+        """A commit point, a move or a write of a block is under way."""
+        return bool(self._gate or self._in_flight)
 
     def log(
         self, body: Body, wall_ns: int = 0, *, orphan: bool = False, counts: bool = True, source: Self | None = None
@@ -150,11 +156,16 @@ class LoggedTree(UndoableTree):
 
     @contextmanager
     def both_held(self, one: DirNode, other: DirNode) -> Iterator[None]:
-        """Both directories' trees, in rank order. Directories of live trees change their tree only under its lock."""
+        """Both directories' trees, in rank order. StaleNode if one was forgotten.
+
+        Directories of live trees change their tree only under its lock."""
         while True:
             trees: dict[int, Any] = {one.tree.no: one.tree, other.tree.no: other.tree}
             locks = [trees[no].lock for no in sorted(trees)]
             with locks[0], locks[-1] if len(locks) > 1 else _Nothing():
+                for node in (one, other):
+                    if node.stamp == TRIMMED:
+                        raise StaleNode(show(node.name))
                 if one.tree is self and one.tree.no in trees and other.tree.no in trees:
                     yield
                     return

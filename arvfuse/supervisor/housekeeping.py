@@ -25,6 +25,7 @@ from arvfuse.errors import ArvfuseError, NotCommitted, StoreUnavailable
 from arvfuse.model.collections import Change, CollectionRecord
 from arvfuse.model.manifests import Manifest
 from arvfuse.ports import Clock
+from arvfuse.sdk.closing import TREE_BYTES, retire
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode
 from arvfuse.sdk.outcome import Outcome
@@ -39,6 +40,7 @@ _IDLE_TICK_S: Final = 0.25
 _FIRST_RETRY_S: Final = 1.0
 _LAST_RETRY_S: Final = 60.0
 _TRIM_PAUSE_S: Final = 5.0
+_LOOK_PAUSE_S: Final = 1.0  # between two looks at how much memory trees use
 
 
 class Backend(Protocol):
@@ -63,6 +65,10 @@ class Shown(Protocol):
     def expire(self) -> bool: ...
 
     def knows(self, number: int) -> bool: ...
+
+    def trees_in_use(self) -> set[int]: ...
+
+    def tree_closed(self, live: LiveTree) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +117,7 @@ class Housekeeper:
         self._stale: Final[dict[int, LiveTree]] = {}  # changed elsewhere, not taken in yet
         self._refreshing: LiveTree | None = None
         self._trim_at = 0.0
+        self._used_at: Final[dict[int, float]] = {}  # tree -> when it was seen in use
         self._repacker: Final = Repacker(link, clock, self._came_back)
         self._settled: Final[dict[int, str]] = {}  # tree -> the hash of the text on which it was settled last
 
@@ -343,16 +350,47 @@ class Housekeeper:
     # memory
 
     def _trim(self, shown: Shown) -> None:
-        """Keep the nodes in memory within half of what the mount may use, as far as the kernel lets go of them."""
-        trees = self._workspace.trees
+        """Keep trees and nodes within half of what the mount may use, as far as the kernel lets go of them."""
         now = self._clock.monotonic()
-        if sum(tree.loaded for tree in trees) * NODE_BYTES <= self._memory_bytes // 2 or now < self._trim_at:
+        if now < self._trim_at:
+            return
+        self._trim_at = now + _LOOK_PAUSE_S
+        if not self._is_above_half():
             return
         self._trim_at = now + _TRIM_PAUSE_S
+        self._close_idle(shown, now)
+        if not self._is_above_half():
+            return
+        trees = self._workspace.trees
         for tree in trees:
             trim(tree, shown.knows)
             if tree.root.below_changed and tree.uuid is not None and self._settled.get(tree.no) != tree.pdh:
                 self._settle(tree)
+
+    def _is_above_half(self) -> bool:
+        used = sum(TREE_BYTES + tree.loaded * NODE_BYTES for tree in self._workspace.trees)
+        return used > self._memory_bytes // 2
+
+    def _close_idle(self, shown: Shown, now: float) -> None:
+        """Close trees that were not in use for a while, those first that are unused for longest."""
+        trees, busy = self._workspace.trees, shown.trees_in_use()
+        for tree in trees:
+            if tree.no in busy or tree.no not in self._used_at:
+                self._used_at[tree.no] = now
+        idle = [
+            tree for tree in trees if now - self._used_at[tree.no] >= _TRIM_PAUSE_S and tree is not self._refreshing
+        ]
+        used = sum(TREE_BYTES + tree.loaded * NODE_BYTES for tree in trees)
+        for tree in sorted(idle, key=lambda tree: self._used_at[tree.no]):
+            if used <= self._memory_bytes // 2:
+                break
+            if retire(tree):
+                self._workspace.close_tree(tree)
+                shown.tree_closed(tree)
+                self._used_at.pop(tree.no, None)
+                self._stale.pop(tree.no, None)
+                self._settled.pop(tree.no, None)
+                used -= TREE_BYTES + tree.loaded * NODE_BYTES
 
     def _settle(self, tree: LiveTree) -> None:
         """Have the text of the newest commit opened, so that the next round can trim what was changed before it."""

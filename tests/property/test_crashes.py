@@ -11,8 +11,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.crashworld import PIECE, SMALL, World, small_sizes
+from tests.support.crashworld import World
 from tests.support.profiles import searching
+from tests.support.smallsizes import PIECE, SMALL, small_sizes
 
 # Thousands of fsyncs mean nothing here, so they are to cost nothing.
 MEMORY = next((path for path in ("/dev/shm",) if os.access(path, os.W_OK)), None)
@@ -61,6 +62,7 @@ EVENTS = st.one_of(
     op("refresh", INDEX),
     op("trim"),
     op("repack", INDEX),
+    op("reopen", INDEX),
     op("fsync", INDEX),
 )
 START = op("start", INDEX)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from arvfuse.backend.lookups import Lookups
 from arvfuse.catalogs.memory import MemoryCatalog
@@ -19,8 +17,7 @@ from arvfuse.errors import ArvfuseError, LogFailed, StoreUnavailable
 from arvfuse.model.collections import MountId, Save
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh
-from arvfuse.sdk import carrying, content, live, pack, repacking, workspace
-from arvfuse.sdk import tree as tree_module
+from arvfuse.sdk.closing import retire
 from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.log import log_path
@@ -36,29 +33,9 @@ from tests.support.clock import FakeClock
 from tests.support.hosts import InlinePool
 from tests.support.sessions import Contents, Session, contents, locators, saved_contents
 from tests.support.smalldisk import files_end_at
+from tests.support.smallsizes import SMALL
 
-PIECE = 4096
-SMALL = 600
 Place = tuple[bytes, ...]
-
-
-@contextmanager
-def small_sizes() -> Iterator[None]:
-    """Pieces of 4 KiB, small files up to 600 bytes, log files of 3,000 bytes."""
-    sizes: list[tuple[Any, dict[str, int]]] = [
-        (content, {"SMALL_BYTES": SMALL, "INLINE_PARTS": 3, "BLOCK_BYTES": PIECE}),
-        (live, {"EARLY_SEAL_BYTES": 1500}),
-        (pack, {"PACK_BELOW": SMALL, "MANY_SEGMENTS": 6, "BLOCK_BYTES": PIECE, "_READ_BYTES": 700}),
-        (repacking, {"BLOCK_BYTES": PIECE, "PACK_BELOW": SMALL}),
-        (tree_module, {"BLOCK_BYTES": PIECE}),
-        (carrying, {"SLACK_BYTES": 1000, "_WINDOW_BYTES": 200}),
-        (workspace, {"MIN_LOG_FILE_BYTES": 3000, "LOG_FILE_BYTES": 3000}),
-    ]
-    with ExitStack() as patches:
-        for module, values in sizes:
-            for name, value in values.items():
-                patches.enter_context(patch.object(module, name, value))
-        yield
 
 
 class File:
@@ -126,10 +103,7 @@ class World:
         self.flight = None
         for side in self.sides:
             self.trees.append(self.session.open(self.sound.get(side.uuid)))
-            side.base = saved_contents(self.sound, self.blocks, side.uuid)
-            side.foreign = False
-            side.theirs.clear()
-            side.entries = {path: None if data is None else File(data) for path, data in side.base.items()}
+            self.opened(side)
 
     def close(self) -> None:
         self.session.close()
@@ -310,6 +284,23 @@ class World:
             if not tree.dirty and self.flight is None:
                 settle_on(tree, Manifest(self.sound.manifest(tree.pdh)))  # type: ignore[arg-type] # a PDH
             trim(tree, lambda _: False)
+
+    def reopen(self, which: int) -> None:
+        """A tree that nobody uses is closed; it is opened again from what its record is now."""
+        index = which % 2
+        tree, side = self.trees[index], self.sides[index]
+        if self.flight is not None or any(node.tree is tree for node, _, _ in self.handles) or not retire(tree):
+            return
+        self.session.workspace.close_tree(tree)
+        self.trees[index] = self.session.open(self.sound.get(side.uuid))
+        self.opened(side)
+
+    def opened(self, side: Side) -> None:
+        """A tree is what its record is."""
+        side.base = saved_contents(self.sound, self.blocks, side.uuid)
+        side.foreign = False
+        side.theirs.clear()
+        side.entries = {path: None if data is None else File(data) for path, data in side.base.items()}
 
     # names
 

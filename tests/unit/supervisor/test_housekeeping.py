@@ -15,6 +15,7 @@ from arvfuse.errors import ArvfuseError, NotCommitted, StoreUnavailable
 from arvfuse.model.collections import Change, MountId, Save, Version
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh
+from arvfuse.sdk.closing import TREE_BYTES
 from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.repacking import repack
 from arvfuse.sdk.workspace import Workspace
@@ -86,6 +87,8 @@ class FakeShown:
     def __init__(self):
         self.names = []
         self.records = []
+        self.in_use = set()
+        self.closed = []
 
     def name_changed(self, directory, name):
         self.names.append(name)
@@ -98,6 +101,12 @@ class FakeShown:
 
     def knows(self, number):
         return False
+
+    def trees_in_use(self):
+        return self.in_use
+
+    def tree_closed(self, live):
+        self.closed.append(live)
 
 
 class House:
@@ -380,9 +389,10 @@ def test_the_thread_ends_when_it_is_closed_and_fails_what_comes_later(house):
 
 
 def test_nodes_in_memory_keep_within_half_of_what_may_be_used(tmp_path):
-    house = House(tmp_path, memory_bytes=2 * 450 * 8)
-    show(house)
+    house = House(tmp_path, memory_bytes=2 * (TREE_BYTES + 450 * 8))
+    shown = show(house)
     tree = house.new()
+    shown.in_use = {tree.no}
     inner = tree.mkdir(tree.root, b"inner")
     for number in range(20):
         tree.write(tree.create(inner, b"%d" % number), 0, b"foo")
@@ -435,3 +445,32 @@ def test_a_fragmented_file_is_repacked_when_it_was_left_alone_in_one_save(house)
     for _ in range(60):
         house.step(5.0)
     assert (before > len(file.parts()), house.version(tree)) == (True, version + 1)
+
+
+def test_trees_that_nobody_uses_are_closed_the_longest_unused_first(tmp_path):
+    house = House(tmp_path, memory_bytes=2 * 3 * 6000)
+    shown = show(house)
+    trees = [house.new(f"c{number}") for number in range(6)]
+    house.write(trees[0])
+    house.step(1.1)  # commits the changed one
+    shown.in_use = {trees[1].no, trees[2].no}
+    house.step(4)
+    house.step(2)
+    house.step(6)
+    assert trees[1] not in shown.closed
+    assert trees[2] not in shown.closed
+    assert len(house.workspace.trees) == 3
+    assert all(tree.retired == (tree in shown.closed) == (tree not in house.workspace.trees) for tree in trees)
+    house.close()
+
+
+def test_trees_with_changes_stay_open(tmp_path):
+    house = House(tmp_path, memory_bytes=1000)
+    shown = show(house)
+    house.backend.down = True
+    tree = house.new()
+    house.write(tree)
+    for _ in range(4):
+        house.step(6)
+    assert (shown.closed, tree.retired) == ([], False)
+    house.close()
