@@ -15,6 +15,7 @@ from typing import Final
 
 from arvfuse.errors import NotPermitted, ReadOnly
 from arvfuse.fresh.node import Attr, VirtualNode
+from arvfuse.model.escapes import show
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode
 
@@ -64,7 +65,7 @@ class FileHandle:
 
     def write(self, offset: int, data: bytes | memoryview) -> int:
         if not self.writable:
-            raise ReadOnly(_text(self.node), "not open for writing")
+            raise ReadOnly(show(self.node.name), "not open for writing")
         return live_tree(self.node).write(self.node, offset, data)
 
     def flush(self) -> None:
@@ -110,7 +111,3 @@ class GeneratedHandle:
 
     def release(self) -> None:
         self.node.unuse()
-
-
-def _text(node: FileNode) -> str:
-    return node.name.decode("utf-8", "surrogateescape")

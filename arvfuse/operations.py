@@ -30,7 +30,7 @@ from arvfuse.errors import (
 )
 from arvfuse.fresh.node import Attr, Created, Entry, Listed, Opened, Space
 from arvfuse.fresh.pending import Pending, rescue, then
-from arvfuse.fusedir.directory import Directory, VirtualDir, show
+from arvfuse.fusedir.directory import Directory, VirtualDir
 from arvfuse.fusedir.expiry import Expiry
 from arvfuse.fusedir.handles import DirectoryHandle
 from arvfuse.fusedir.host import Alias, Child, Engine, Host, Settings
@@ -41,6 +41,7 @@ from arvfuse.fusedir.trees import CollectionDir, TreeDir, rename_in_trees, tree_
 from arvfuse.fusefile import FileHandle, GeneratedFile, GeneratedHandle, live_tree
 from arvfuse.inodes import Inodes
 from arvfuse.model.collections import Change
+from arvfuse.model.escapes import show
 from arvfuse.notify import Notifier
 from arvfuse.ports import Clock
 from arvfuse.sdk.live import LiveTree

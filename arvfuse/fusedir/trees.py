@@ -21,10 +21,11 @@ from typing import Any, BinaryIO, Final
 from arvfuse.errors import NotPermitted, ReadOnly, StoreUnavailable
 from arvfuse.fresh.node import Attr
 from arvfuse.fresh.pending import Pending, then
-from arvfuse.fusedir.directory import Directory, VirtualDir, show
+from arvfuse.fusedir.directory import Directory, VirtualDir
 from arvfuse.fusedir.host import Alias, Child, Host, Names, Position, RecordInfo
 from arvfuse.fusedir.names import RECORD_FILE, check_new_name
 from arvfuse.fusefile import GeneratedFile, live_tree
+from arvfuse.model.escapes import show
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode, Node
 from arvfuse.sync import Rank, RankedLock

@@ -13,12 +13,13 @@ from typing import Final
 from arvfuse.errors import Damaged, FileTooBig, InvalidPath
 from arvfuse.model import records
 from arvfuse.model.blockstate import Event, State
+from arvfuse.model.escapes import show
 from arvfuse.model.locators import BLOCK_BYTES
 from arvfuse.model.ranges import HOLE, LOG, Ref, Segment
 from arvfuse.model.records import CODES
 from arvfuse.sdk.blocks import BufferBlock, DroppedBlock
 from arvfuse.sdk.log import DroppedLog
-from arvfuse.sdk.logged import LoggedTree, show
+from arvfuse.sdk.logged import LoggedTree
 from arvfuse.sdk.nodes import FileNode, Node
 
 SMALL_BYTES: Final = 1 << 20  # up to here a file's data go to the log

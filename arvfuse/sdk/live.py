@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 
 from arvfuse.errors import DirectoryNotEmpty, EntryExists, IsADirectory, LogFailed, NotADirectory
 from arvfuse.model import records
+from arvfuse.model.escapes import show
 from arvfuse.sdk.blocks import BufferBlock
 from arvfuse.sdk.content import ContentTree
-from arvfuse.sdk.logged import show
 from arvfuse.sdk.nodes import DirNode, FileNode, Node
 
 EARLY_SEAL_BYTES: Final = 4 << 20  # a tail of this size is sealed when its last writer closes

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 from arvfuse.errors import ReadOnly, StaleNode
 from arvfuse.model import records
 from arvfuse.model.collections import CollectionRecord
+from arvfuse.model.escapes import show
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.records import CODES, Body
 from arvfuse.sdk.nodes import TRIMMED, DirNode, FileNode, Node
@@ -194,8 +195,3 @@ class _Nothing:
     def __enter__(self) -> None: ...
 
     def __exit__(self, *_: object) -> None: ...
-
-
-def show(name: bytes) -> str:
-    """A name for a message."""
-    return name.decode("utf-8", "surrogateescape")
