@@ -6,8 +6,8 @@ returns (promise D1). Threading: any thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from arvfuse.errors import DirectoryNotEmpty, EntryExists, IsADirectory, LogFailed, NotADirectory
@@ -132,6 +132,7 @@ class LiveTree(ContentTree):
     def _rename(self, parent: DirNode, name: bytes, new_parent: DirNode, new_name: bytes, *, replace: bool) -> Renamed:
         target = new_parent.tree
         assert isinstance(target, LiveTree)
+        gone: list[BufferBlock] = []
         with self.both_held(parent, new_parent):
             self.check_writable()
             target.check_writable()
@@ -144,12 +145,21 @@ class LiveTree(ContentTree):
             now = self.shared.clock.time_ns()
             self.bind(parent)
             target.bind(new_parent)
-            with target._losing(replaced) as gone:
+            keepsake = target._keepsake(replaced) if replaced is not None else None
+            try:
+                if replaced is not None:
+                    gone = target._orphan_locked(replaced)
                 if target is self:
                     seq = self.log(records.Rename(parent.no, name, new_parent.no, new_name), now)
                 else:
                     body = records.Move(self.no, parent.no, name, node.no, new_parent.no, new_name)
                     seq = target.log(body, now, source=self)
+            except LogFailed:
+                if keepsake is not None:
+                    keepsake()
+                raise
+            if keepsake is not None:
+                target.note_undo(keepsake)
             if target is not self:
                 self._changed_at(seq)
                 self.shared.tie(self.no, target.no, seq)
@@ -240,15 +250,20 @@ class LiveTree(ContentTree):
         self.check_attached(parent)
         now = self.shared.clock.time_ns()
         self.bind(parent)
-        with self._losing(node) as gone:
+        keepsake = self._keepsake(node)
+        try:
+            gone = self._orphan_locked(node)
             seq = self.log(records.Remove(parent.no, name), now)
+        except LogFailed:
+            keepsake()
+            raise
+        self.note_undo(keepsake)
         self.detach(parent, name, now)
         self._forget_locked(node)
         return seq, gone
 
-    @contextmanager
-    def _losing(self, node: Node | None) -> Iterator[list[BufferBlock]]:
-        """Around the record by which a node loses its name: see _orphan_locked, which is undone if that cannot be."""
+    def _keepsake(self, node: Node) -> Callable[[], None]:
+        """What undoes _orphan_locked(*node*), which is about to be called."""
         files = [each for each in _with_all_below(node) if isinstance(each, FileNode)]
         before = [(each, each.parent, dict(each.buffers), each.no in self.unsettled) for each in files]
 
@@ -259,13 +274,7 @@ class LiveTree(ContentTree):
                 if unsettled:
                     self.unsettled[file.no] = file
 
-        try:
-            yield self._orphan_locked(node) if node is not None else []
-        except BaseException:
-            undo()
-            raise
-        if before:
-            self.note_undo(undo)
+        return undo
 
     def _orphan_locked(self, node: Node) -> list[BufferBlock]:
         """A node is about to lose its name (or its last handle): open files get bound, others' blocks are let go."""
@@ -310,8 +319,6 @@ class LiveTree(ContentTree):
             self.note_undo(undo)
 
 
-def _with_all_below(node: Node | None) -> Iterable[Node]:
-    """The node, if there is one, and every node below it that is in memory."""
-    if node is None:
-        return ()
+def _with_all_below(node: Node) -> Iterable[Node]:
+    """The node and every node below it that is in memory."""
     return node.loaded() if isinstance(node, DirNode) else (node,)

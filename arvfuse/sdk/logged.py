@@ -18,7 +18,7 @@ from arvfuse.model.manifests import Manifest
 from arvfuse.model.records import CODES, Body
 from arvfuse.sdk.nodes import TRIMMED, DirNode, FileNode, Node
 from arvfuse.sdk.shared import Shared
-from arvfuse.sdk.undo import UndoableTree
+from arvfuse.sdk.undo import Notes, UndoableTree
 from arvfuse.sync import Rank, RankedLock
 
 
@@ -42,6 +42,7 @@ class LoggedTree(UndoableTree):
         self.uuid: str | None = record.uuid if record else None
         self.lock: Final = RankedLock(Rank.COLLECTION, self.no)
         self.settled: Final = threading.Condition(self.lock)  # type: ignore[arg-type] # a lock in all that Condition uses
+        self.notes: Final = Notes(self.no, self.lock)
         self.version = int(record.version) if record else 0  # guarded by: lock, as all below
         self.pdh = str(record.pdh) if record else ""
         self.stamp = shared.stamps.next()
@@ -175,7 +176,7 @@ class LoggedTree(UndoableTree):
 
     def note_undo(self, act: Callable[[], None]) -> None:
         """As UndoableTree.note_undo: the newest change is that of the newest record. Its record is queued already."""
-        self.shared.undo.note(self.changed_seq, self, act)
+        self.shared.undo.note(self.changed_seq, self.notes, act)
 
     def _changed_at(self, seq: int) -> None:
         before = self.changed_seq, self.first_change, self.last_change

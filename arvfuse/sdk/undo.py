@@ -10,10 +10,11 @@ them, nor a lock above ``FILE``.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from arvfuse.model.ranges import Ref
 from arvfuse.sdk.nodes import DirNode, FileNode, Node
@@ -30,62 +31,70 @@ class _Flushed(Protocol):
     def flushed_seq(self) -> int: ...
 
 
-class _Locked(Protocol):
-    """A tree as it is locked."""
-
-    @property
-    def no(self) -> int: ...
-
-    @property
-    def lock(self) -> RankedLock: ...
+_Note = tuple[int, int, Callable[[], None]]  # order among all, record, what undoes it; a plain tuple is made faster
 
 
-class _Note(NamedTuple):
-    seq: int
-    tree: _Locked
-    act: Callable[[], None]
+class Notes:
+    """Those of one tree, oldest first. Guarded by the lock of the tree."""
+
+    __slots__ = ("lock", "no", "notes")
+
+    def __init__(self, no: int, lock: RankedLock) -> None:
+        self.no: Final = no
+        self.lock: Final = lock
+        self.notes: Final[deque[_Note]] = deque()
 
 
 class Undo:
-    """How the changes whose records are not written yet are undone, in their order."""
+    """How the changes whose records are not written yet are undone, in their order.
+
+    A note costs a few dict and deque operations: every change of a mount makes two or three."""
 
     def __init__(self, log: _Flushed) -> None:
         self._log: Final = log
         self._rolling: Final = RankedLock(Rank.FILE, _LAST)
-        self._lock: Final = RankedLock(Rank.LEAF)
-        self._notes: deque[_Note] = deque()  # guarded by: _lock
+        self._orders: Final = itertools.count()
+        self._noted: Final[dict[int, Notes]] = {}  # trees with notes; each use is one dict operation
 
     def __len__(self) -> int:
-        return len(self._notes)
+        return sum(len(each.notes) for each in list(self._noted.values()))
 
-    def note(self, seq: int, tree: _Locked, act: Callable[[], None]) -> None:
+    def note(self, seq: int, tree: Notes, act: Callable[[], None]) -> None:
         """*act* undoes a change that belongs to record *seq* of *tree*, whose lock is held."""
         flushed = self._log.flushed_seq
-        with self._lock:
-            notes = self._notes
-            while notes and notes[0].seq <= flushed:
-                notes.popleft()
-            if seq > flushed:
-                notes.append(_Note(seq, tree, act))
+        notes = tree.notes
+        while notes and notes[0][1] <= flushed:
+            notes.popleft()
+        if seq > flushed:
+            if not notes:
+                self._noted[tree.no] = tree
+            notes.append((next(self._orders), seq, act))
 
     def roll_back(self) -> None:
         """Undo all that no written record has. When it returns that is done, whoever did it."""
         with self._rolling:
-            while trees := self._trees():
-                with ExitStack() as locks:
-                    for no in sorted(trees):
-                        locks.enter_context(trees[no].lock)
-                    with self._lock:
-                        notes = [note for note in self._notes if note.seq > self._log.flushed_seq]
-                        if any(note.tree.no not in trees for note in notes):
-                            continue
-                        self._notes.clear()
-                    for note in reversed(notes):
-                        note.act()
+            while not self._try_roll_back():
+                pass  # a move brought another tree in
 
-    def _trees(self) -> dict[int, _Locked]:
-        with self._lock:
-            return {note.tree.no: note.tree for note in self._notes if note.seq > self._log.flushed_seq}
+    def _try_roll_back(self) -> bool:
+        noted = dict(self._noted)
+        with ExitStack() as locks:
+            for no in sorted(noted):
+                locks.enter_context(noted[no].lock)
+            if self._noted.keys() - noted.keys():
+                return False
+            flushed = self._log.flushed_seq
+            notes = [note for each in noted.values() for note in each.notes if note[1] > flushed]
+            for no, each in noted.items():
+                each.notes.clear()
+                self._noted.pop(no, None)
+            for _, _, act in sorted(notes, reverse=True):
+                act()
+        return True
+
+    def forget(self, tree: Notes) -> None:
+        """The tree is closed."""
+        self._noted.pop(tree.no, None)
 
 
 class UndoableTree(Tree):

@@ -81,6 +81,7 @@ class Workspace:
         """Forget a tree, which nobody uses any more; its changes have to be committed (they stay in the log else)."""
         if self._trees.pop(tree.no, None) is not None and tree.dirty:
             self._abandoned.add(tree.no)
+        self.shared.undo.forget(tree.notes)
         for block in self.shared.blocks.all():
             if block.file.tree is tree and block.state is State.WRITABLE and not block.writers:
                 self.shared.discard(block)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from arvfuse.sdk.nodes import DirNode, FileNode
-from arvfuse.sdk.undo import Undo, UndoableTree
+from arvfuse.sdk.undo import Notes, Undo, UndoableTree
 from arvfuse.sync import Rank, RankedLock
 
 A, B = "a" * 32 + "+10", "b" * 32 + "+10"
@@ -21,7 +21,6 @@ class Noting(UndoableTree):
 
     def __init__(self, number: int) -> None:
         self.notes: list[Callable[[], None]] = []
-        self.lock = RankedLock(Rank.COLLECTION, number)
         numbers = iter(range(number, number + 100))
         super().__init__(None, number=lambda: next(numbers))
 
@@ -42,6 +41,10 @@ class Noting(UndoableTree):
         return of(self.root), self.root.mtime_ns, self.loaded
 
 
+def notes(number: int) -> Notes:
+    return Notes(number, RankedLock(Rank.COLLECTION, number))
+
+
 def file_in(tree: Noting, name: bytes) -> FileNode:
     file = FileNode(tree.new_number(), tree)
     tree.attach(tree.root, name, file, 1)
@@ -49,7 +52,7 @@ def file_in(tree: Noting, name: bytes) -> FileNode:
 
 
 def test_what_is_written_is_never_undone() -> None:
-    log, tree, done = Log(), Noting(1), list[int]()
+    log, tree, done = Log(), notes(1), list[int]()
     undo = Undo(log)
     for seq in (1, 2, 3, 4):
         undo.note(seq, tree, lambda seq=seq: done.append(seq))  # type: ignore[misc] # a default binds it
@@ -59,12 +62,14 @@ def test_what_is_written_is_never_undone() -> None:
     undo.note(2, tree, lambda: done.append(2))  # written before it was noted
     undo.roll_back()
     assert (done, len(undo)) == ([5, 4, 3], 0)
+    undo.note(6, tree, lambda: done.append(6))
+    undo.forget(tree)
     undo.roll_back()
     assert done == [5, 4, 3]
 
 
 def test_who_comes_while_it_is_undone_waits_until_it_is() -> None:
-    undo, tree = Undo(Log()), Noting(1)
+    undo, tree = Undo(Log()), notes(1)
     order: list[str] = []
     second = threading.Thread(target=lambda: (undo.roll_back(), order.append("second")))
 
@@ -77,6 +82,14 @@ def test_who_comes_while_it_is_undone_waits_until_it_is() -> None:
     undo.roll_back()
     second.join()
     assert order == ["undone", "second"]
+
+
+def test_notes_of_several_trees_are_undone_in_the_order_of_all() -> None:
+    undo, one, two, done = Undo(Log()), notes(1), notes(2), list[int]()
+    for number, tree in enumerate((one, two, two, one, two)):
+        undo.note(7, tree, lambda number=number: done.append(number))  # type: ignore[misc] # a default binds it
+    undo.roll_back()
+    assert done == [4, 3, 2, 1, 0]
 
 
 def test_names_are_put_back() -> None:
