@@ -15,6 +15,7 @@ from typing import Final
 
 from arvfuse.errors import NoSuchOffset, NotPermitted, ReadOnly
 from arvfuse.fresh.node import Attr, VirtualNode
+from arvfuse.model.escapes import show
 from arvfuse.sdk.copying import copy_range
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode
@@ -67,7 +68,7 @@ class FileHandle:
     def write(self, offset: int, data: bytes | memoryview) -> int:
         """Whether there is room in the spool is the caller's to ask."""
         if not self.writable:
-            raise ReadOnly(_text(self.node), "not open for writing")
+            raise ReadOnly(show(self.node.name), "not open for writing")
         return live_tree(self.node).accept(self.node, offset, data)
 
     def failed(self, failure: Exception) -> None:
@@ -81,13 +82,13 @@ class FileHandle:
     def copy_range(self, start: int, target: FileHandle, at: int, length: int) -> int:
         """Share bytes with *target* from *at* on; how many. ReadOnly."""
         if not target.writable:
-            raise ReadOnly(_text(target.node), "not open for writing")
+            raise ReadOnly(show(target.node.name), "not open for writing")
         return copy_range(self.node, start, target.node, at, length)
 
     def allocate(self, offset: int, length: int, *, keep_size: bool) -> None:
         """Room for the range: it is there when it is written; the size grows unless *keep_size*."""
         if not self.writable:
-            raise ReadOnly(_text(self.node), "not open for writing")
+            raise ReadOnly(show(self.node.name), "not open for writing")
         if not keep_size:
             live_tree(self.node).extend(self.node, offset + length)
 
@@ -146,7 +147,3 @@ class GeneratedHandle:
 
     def release(self) -> None:
         self.node.unuse()
-
-
-def _text(node: FileNode) -> str:
-    return node.name.decode("utf-8", "surrogateescape")

@@ -30,7 +30,7 @@ from arvfuse.errors import (
 )
 from arvfuse.fresh.node import Attr, Created, Entry, Listed, Opened, Space
 from arvfuse.fresh.pending import Pending, rescue, then
-from arvfuse.fusedir.directory import Directory, VirtualDir, show
+from arvfuse.fusedir.directory import Directory, VirtualDir
 from arvfuse.fusedir.expiry import Expiry
 from arvfuse.fusedir.handles import DirectoryHandle
 from arvfuse.fusedir.host import Alias, Child, Engine, Host, Settings
@@ -41,6 +41,7 @@ from arvfuse.fusedir.trees import CollectionDir, TreeDir, rename_in_trees, tree_
 from arvfuse.fusefile import FileHandle, GeneratedFile, GeneratedHandle, live_tree
 from arvfuse.inodes import Inodes
 from arvfuse.model.collections import Change
+from arvfuse.model.escapes import show
 from arvfuse.notify import Notifier
 from arvfuse.ports import Clock
 from arvfuse.sdk.live import LiveTree
@@ -152,6 +153,16 @@ class Operations:
     def knows(self, number: int) -> bool:
         """Whether the kernel holds the number of a node."""
         return self.host.inodes.knows(number)
+
+    def trees_in_use(self) -> set[int]:
+        """The trees of which the kernel knows a node, or has one open, by number."""
+        nodes: list[Any] = [*self.host.inodes.known(), *(opened.node for opened in list(self._files.values()))]
+        nodes.extend(opened.directory for opened in list(self._directories.values()))
+        return {tree.no for node in nodes if (tree := _tree_of(node)) is not None}
+
+    def tree_closed(self, live: LiveTree) -> None:
+        """A tree that was not in use was closed."""
+        self.host.tree_closed(live)
 
     # attributes
 
@@ -470,3 +481,12 @@ class Operations:
             return self._directories[handle]
         except KeyError:
             raise StaleNode(f"handle {handle}") from None
+
+
+def _tree_of(node: Any) -> Any:
+    """The tree behind what the kernel knows or has open; None where there is none."""
+    if isinstance(node, CollectionDir):
+        return node.live
+    if isinstance(node, Alias | TreeDir):
+        return node.node.tree
+    return node.tree if isinstance(node, FileNode | DirNode) else None

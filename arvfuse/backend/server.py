@@ -10,6 +10,7 @@ its successor goes on from the log.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import select
@@ -29,6 +30,7 @@ from arvfuse.backend.parts import Parts
 from arvfuse.backend.recovery import Recovered, await_draining, recover_all, recover_log
 from arvfuse.model.collections import MountId
 from arvfuse.sdk.outcome import Outcome
+from arvfuse.sdk.repacking import repack
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class Backend:
         self._supervisor: Final = supervisor
         self._lookups: Final = Lookups(parts.catalog, serving.directory)
         self._lookup_pool: Final = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="lookup")
+        self._repacks: Final = itertools.count(1)  # names of temporary files
         self._failed_fd: Final = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._committing: Final = Committing(parts, serving.directory, serving.mount, engine, self._committer_failed)
         self._pump: Final = FeedPump(parts.catalog.feed(), engine, writer=parts.writer)
@@ -144,6 +147,9 @@ class Backend:
             return {}
         if op == "status":
             return self._status()
+        if op == "repack":
+            temporary = self._serving.directory / "spool" / f"repack{next(self._repacks)}"
+            return {"files": repack(self._parts.store, temporary, args["files"])}
         return self._lookups.answer(op, args, again=again)
 
     def _answer(self, number: int, done: Future[Any], encode: Any) -> None:

@@ -10,6 +10,7 @@ from arvfuse.errors import NoSuchEntry, NotPermitted
 from arvfuse.fresh.node import Attr, VirtualNode
 from arvfuse.fresh.pending import Pending
 from arvfuse.fusedir.host import Child, Host, Names
+from arvfuse.model.escapes import show
 from arvfuse.sdk.nodes import DirNode, FileNode
 from arvfuse.sdk.tree import Tree
 
@@ -82,8 +83,3 @@ class VirtualDir(VirtualNode, Directory):
 def missing(name: bytes) -> NoSuchEntry:
     """The error for a name that is not there."""
     return NoSuchEntry(show(name))
-
-
-def show(name: bytes) -> str:
-    """A name for a message."""
-    return name.decode("utf-8", "surrogateescape")

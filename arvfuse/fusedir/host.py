@@ -58,6 +58,10 @@ class Engine(Protocol):
         """All that the trees hold now is stored and saved; the failure of one is the failure of the whole."""
         ...
 
+    def forget(self, live: LiveTree) -> None:
+        """The tree was closed: the next who asks gets another."""
+        ...
+
     def statfs(self) -> Space | Pending[Space]: ...
 
     def room(self) -> Pending[None] | None:
@@ -78,6 +82,10 @@ class Position(Protocol):
 
     @property
     def no(self) -> int: ...
+
+    def tree_closed(self, live: LiveTree) -> None:
+        """*live* is not to be used any more."""
+        ...
 
 
 class Alias(VirtualNode):
@@ -153,6 +161,14 @@ class Host:
             positions = self._positions.setdefault(live.no, [])
             if position not in positions:
                 positions.append(position)
+
+    def tree_closed(self, live: LiveTree) -> None:
+        """*live* was closed: where it was shown it is opened again when somebody asks."""
+        self.engine.forget(live)
+        with self._lock:
+            positions = self._positions.pop(live.no, [])
+        for position in positions:
+            position.tree_closed(live)
 
     def is_first(self, node: DirNode, position: Position | None) -> bool:
         """True if *position* (None: yes) shows the tree of *node* by its own numbers."""

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from arvfuse.errors import InvalidPath, NameNotText, NameTooLong
+from arvfuse.model.escapes import show
 
 NAME_MAX_BYTES: Final = 255
 RECORD_FILE: Final = b".arvados#collection"
@@ -37,9 +38,9 @@ def identity(name: bytes) -> str | None:
 def check_new_name(name: bytes) -> bytes:
     """*name* if an entry of a collection may be given it. NameTooLong, InvalidPath."""
     if len(name) > NAME_MAX_BYTES:
-        raise NameTooLong(name.decode("utf-8", "surrogateescape"))
+        raise NameTooLong(show(name))
     if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
-        raise InvalidPath(name.decode("utf-8", "surrogateescape"))
+        raise InvalidPath(show(name))
     return name
 
 
@@ -48,4 +49,4 @@ def record_name(name: bytes) -> str:
     try:
         return check_new_name(name).decode("utf-8")
     except UnicodeDecodeError:
-        raise NameNotText(name.decode("utf-8", "surrogateescape")) from None
+        raise NameNotText(show(name)) from None

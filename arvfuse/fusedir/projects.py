@@ -27,11 +27,12 @@ from arvfuse.errors import (
 from arvfuse.fresh.node import Attr
 from arvfuse.fresh.pending import Pending, rescue, then
 from arvfuse.fresh.states import Event, Freshness, State
-from arvfuse.fusedir.directory import VirtualDir, missing, show
+from arvfuse.fusedir.directory import VirtualDir, missing
 from arvfuse.fusedir.host import Child, Host, Names, RecordInfo
 from arvfuse.fusedir.names import may_differ, record_name, shown_name
 from arvfuse.fusedir.trees import CollectionDir
 from arvfuse.model.collections import Change
+from arvfuse.model.escapes import show
 from arvfuse.sdk.nodes import FileNode
 from arvfuse.sync import Rank, RankedLock
 

@@ -13,12 +13,13 @@ from typing import Any, Final
 from arvfuse.errors import NoSuchRecord
 from arvfuse.fresh.node import Attr
 from arvfuse.fresh.pending import Pending, rescue, then
-from arvfuse.fusedir.directory import VirtualDir, missing, show
+from arvfuse.fusedir.directory import VirtualDir, missing
 from arvfuse.fusedir.host import Child, Host, Names, RecordInfo
 from arvfuse.fusedir.names import identity
 from arvfuse.fusedir.projects import ProjectDir, record_directory
 from arvfuse.fusedir.trees import CollectionDir
 from arvfuse.model.collections import Change
+from arvfuse.model.escapes import show
 from arvfuse.sync import Rank, RankedLock
 
 HOME: Final = b"home"

@@ -21,10 +21,11 @@ from typing import Any, BinaryIO, Final
 from arvfuse.errors import NotPermitted, ReadOnly, StoreUnavailable
 from arvfuse.fresh.node import Attr
 from arvfuse.fresh.pending import Pending, then
-from arvfuse.fusedir.directory import Directory, VirtualDir, show
+from arvfuse.fusedir.directory import Directory, VirtualDir
 from arvfuse.fusedir.host import Alias, Child, Host, Names, Position, RecordInfo
 from arvfuse.fusedir.names import RECORD_FILE, check_new_name
 from arvfuse.fusefile import GeneratedFile, live_tree
+from arvfuse.model.escapes import show
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode, Node
 from arvfuse.sync import Rank, RankedLock
@@ -129,7 +130,7 @@ class CollectionDir(VirtualDir):
         self.identity: Final = identity
         self._lock: Final = RankedLock(Rank.LEAF)
         self.info = info  # guarded by: _lock (replaced as a whole)
-        self.live = live  # set once
+        self.live = live  # None while the tree is not open
         # Weak: it lives for as long as the kernel or a handle knows it. guarded by: _lock
         self._record_file: weakref.ref[GeneratedFile] | None = None
         if live is not None:
@@ -156,8 +157,9 @@ class CollectionDir(VirtualDir):
 
     def open(self) -> TreeDir | Pending[TreeDir]:
         """The root of the collection's tree. NoSuchRecord, StoreUnavailable."""
-        if self.live is not None:
-            return self._top(self.live)
+        live = self.live
+        if live is not None and not live.retired:
+            return self._top(live)
         return then(self.host.engine.open_collection(self.identity), self._opened)
 
     def lookup(self, name: bytes) -> Child | Pending[Child]:
@@ -182,6 +184,12 @@ class CollectionDir(VirtualDir):
 
     def in_tree(self) -> Any:
         return then(self.open(), lambda top: top.in_tree())
+
+    def tree_closed(self, live: LiveTree) -> None:
+        if self.live is live:
+            if self.info is not None:
+                self.info = self.info._replace(modified_at_ns=live.root.mtime_ns)
+            self.live = None
 
     def _opened(self, live: LiveTree) -> TreeDir:
         self.live = live

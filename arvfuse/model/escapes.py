@@ -24,9 +24,14 @@ def escape(name: bytes) -> bytes:
     try:
         name.decode()
     except UnicodeDecodeError:
-        text = name.decode("utf-8", "surrogateescape")
+        text = show(name)
         return _LONE_BYTE.sub(lambda match: f"\\{ord(match[0]) - 0xDC00:03o}", text).encode()
     return name
+
+
+def show(name: bytes) -> str:
+    """A name as text for a message; bytes that are not UTF-8 are lone surrogates."""
+    return name.decode("utf-8", "surrogateescape")
 
 
 def unescape(text: bytes) -> bytes:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from arvfuse.errors import InvalidManifest, NoSuchEntry
+from arvfuse.model.escapes import show
 from arvfuse.model.normalizing import Path, Text, normalize
 from arvfuse.model.scanning import scan
 from arvfuse.model.streams import FileSpec, parse_line, read_files
@@ -101,7 +102,7 @@ class Manifest:
             return 0, len(self._paths)
         first = bisect_left(self._paths, path)
         if first == len(self._paths) or self._paths[first][: len(path)] != path:
-            raise NoSuchEntry(b"/".join(path).decode("utf-8", "surrogateescape"))
+            raise NoSuchEntry(show(b"/".join(path)))
         return first, self._end_of(path, first)
 
     def _end_of(self, path: Path, first: int) -> int:

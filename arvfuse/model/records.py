@@ -158,14 +158,28 @@ class Forget(NamedTuple):
     node: int
 
 
+class Placed(NamedTuple):
+    """A record with the log addresses of its first byte, and behind its last, where they stand now."""
+
+    record: Record
+    start: int
+    end: int
+
+
+class Carried(NamedTuple):
+    """Copies of records whose own file may be gone. Each counts at the place that its number says, and once."""
+
+    records: tuple[Placed, ...]
+
+
 Body = (
     Base | Adopt | Create | Mkdir | Remove | Rename | Move | WriteInline | WriteBlock | Truncate | Segments | Seal
-    | Attrs | Merged | Boundary | Forget
+    | Attrs | Merged | Boundary | Forget | Carried
 )  # fmt: skip
 
 TYPES: Final[tuple[type[Any], ...]] = (
     Base, Adopt, Create, Mkdir, Remove, Rename, Move, WriteInline, WriteBlock, Truncate, Segments, Seal, Attrs,
-    Merged, Boundary, Forget,
+    Merged, Boundary, Forget, Carried,
 )  # fmt: skip
 CODES: Final[Mapping[type[Any], int]] = {kind: code for code, kind in enumerate(TYPES, start=1)}
 
@@ -188,13 +202,15 @@ _INLINE: Final = struct.Struct("<QQ")
 _COUNTED: Final = struct.Struct("<QQI")
 _SEGMENT: Final = struct.Struct("<QqQH")
 _RANGE: Final = struct.Struct("<QQ")
+_COUNT: Final = struct.Struct("<I")
+_ADDRESS: Final = struct.Struct("<Q")
 _TEXT_REF: Final = -2  # a segment whose ref is a locator: the text follows
 
 INLINE_BODY_BYTES: Final = _INLINE.size
 
 
 class Record(NamedTuple):
-    """One record as read. *end* is the log address just behind it."""
+    """One record as read. *end* is the log address just behind it, where it stood first."""
 
     seq: int
     wall_ns: int
@@ -236,8 +252,14 @@ def encode_inline(node: int, offset: int) -> bytes:
     return _INLINE.pack(node, offset)
 
 
+def encode_carried(copies: Iterable[tuple[int, bytes]]) -> bytes:
+    """The body of a Carried: the log address behind each record where it stood first, and its bytes."""
+    parts = [_ADDRESS.pack(end) + record for end, record in copies]
+    return _COUNT.pack(len(parts)) + b"".join(parts)
+
+
 def encode(body: Body) -> bytes:
-    """The body's bytes (WriteInline: see encode_inline)."""
+    """The body's bytes (WriteInline, Carried: see encode_inline, encode_carried)."""
     kind = type(body)
     if kind in _FIXED:
         return _FIXED[kind].pack(*body)
@@ -301,10 +323,25 @@ def _decode(kind: Any, view: memoryview, end: int) -> Body:
         node, block, _ = _COUNTED.unpack_from(view)
         ranges = tuple((offset, length) for offset, length in _RANGE.iter_unpack(view[_COUNTED.size :]))
         return Seal(node, block, ranges)
+    if kind is Carried:
+        return Carried(tuple(_decode_carried(view, end)))
     fields = json.loads(bytes(view))
     if kind is Merged:
         fields[2] = tuple(fields[2])
     return kind(*fields)  # type: ignore[no-any-return] # Base or Merged
+
+
+def _decode_carried(view: memoryview, end: int) -> Iterator[Placed]:
+    (count,) = _COUNT.unpack_from(view)
+    position = _COUNT.size
+    for _ in range(count):
+        (first_end,) = _ADDRESS.unpack_from(view, position)
+        position += _ADDRESS.size
+        length, _, seq, wall_ns, tree, code, flags, _ = HEADER.unpack_from(view, position)
+        body = decode(code, view[position + HEADER.size : position + length], first_end)
+        start = end - len(view) + position
+        yield Placed(Record(seq, wall_ns, tree, flags, body, first_end), start, start + length)
+        position += length
 
 
 def frame(

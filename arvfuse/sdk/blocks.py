@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import stat
 from collections import OrderedDict
@@ -25,6 +26,8 @@ from arvfuse.errors import Damaged, NoSpace, StoreUnavailable
 from arvfuse.model.blockstate import Event, State, advance
 from arvfuse.sdk.nodes import FileNode
 from arvfuse.sync import Rank, RankedLock
+
+log = logging.getLogger(__name__)
 
 READ_ONLY_MODE: Final = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 IDLE_FILES: Final = 256  # descriptors of spool files in nobody's hand; the usual limit of a process is 1,024
@@ -101,6 +104,7 @@ class BlockTable:
         self._blocks: dict[int, BufferBlock] = {}  # guarded by: _lock
         self._next = 1  # guarded by: _lock
         self._idle: OrderedDict[int, BufferBlock] = OrderedDict()  # open, unused, oldest first; guarded by: _lock
+        self._left: list[Path] = []  # files of dropped blocks that could not be unlinked; guarded by: _lock
 
     def new(self, file: FileNode, piece: int) -> BufferBlock:
         """A WRITABLE block with an empty spool file. NoSpace, StoreUnavailable."""
@@ -180,7 +184,8 @@ class BlockTable:
         _close(surplus)
 
     def drop(self, number: int) -> BufferBlock | None:
-        """Forget the block (DISCARD) and unlink its spool file; its former self."""
+        """Forget the block (DISCARD) and unlink its spool file; its former self. A file that cannot be unlinked is
+        left for unlink_left()."""
         with self._lock:
             block = self._blocks.get(number)
             if block is None:
@@ -189,8 +194,15 @@ class BlockTable:
             del self._blocks[number]
             surplus = [] if block.users else self._rest_locked(block)
         _close(surplus)
-        block.path.unlink(missing_ok=True)
+        self._unlink(block.path)
         return block
+
+    def unlink_left(self) -> None:
+        """Try again to unlink the spool files that could not be."""
+        with self._lock:
+            left, self._left = self._left, []
+        for path in left:
+            self._unlink(path)
 
     def close(self) -> None:
         """Close every descriptor; the files stay for whoever recovers."""
@@ -199,6 +211,14 @@ class BlockTable:
             self._blocks.clear()
             self._idle.clear()
         _close(fds)
+
+    def _unlink(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as exc:
+            log.warning("not deleted, tried again later: %s", exc)
+            with self._lock:
+                self._left.append(path)
 
     def _rest_locked(self, block: BufferBlock) -> list[int]:
         """Nobody has the block's descriptor in hand: it is kept for the next, or given up; what is to be closed."""

@@ -26,9 +26,10 @@ from arvfuse.model.locators import ZERO_BLOCKS
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh as pdh_of
 from arvfuse.model.ranges import LOG, Ref
-from arvfuse.model.records import Record
+from arvfuse.model.records import Record, split_address
 from arvfuse.ports import BlockStore, Catalog, Clock
 from arvfuse.sdk.blocks import pread_exactly, spool_path
+from arvfuse.sdk.carrying import Places
 from arvfuse.sdk.checkpoints import Checkpoints, Covered, is_asked, is_kept, note_kept
 from arvfuse.sdk.log import LogReader, log_path
 from arvfuse.sdk.merging import merged_text
@@ -73,6 +74,8 @@ class Committer:
         self._reader: Final = LogReader(directory)
         self._read_seq = 0
         self._due: deque[Record] = deque()  # read, not applied
+        self._carried: set[int] = set()  # records that were taken from where they were carried to
+        self._places: Final = Places()  # of data that were carried
         self._sealed: dict[int, records.Seal] = {}
         self._puts: dict[int, Future[Stored]] = {}
         self._unsure: dict[str, int] = {}  # uuid -> seq of a save whose answer was lost
@@ -95,10 +98,27 @@ class Committer:
             return
         for record in self._reader.read():
             self._read_seq = record.seq
-            if isinstance(record.body, records.Seal):
-                self._sealed[record.body.block] = record.body
-                self._start_put(record.body.block, record.body.ranges)
-            self._due.append(record)
+            if isinstance(record.body, records.Carried):
+                self._take_carried(record.body)
+            else:
+                self._take_in(record)
+
+    def _take_in(self, record: Record) -> None:
+        if isinstance(record.body, records.Seal):
+            self._sealed[record.body.block] = record.body
+            self._start_put(record.body.block, record.body.ranges)
+        self._due.append(record)
+
+    def _take_carried(self, carried: records.Carried) -> None:
+        """Put the records that we have not read where they belong: before all that is due of their trees.
+
+        Nothing behind them was applied: who has not read their file began when it was gone, and so read up to here."""
+        self._places.note(carried)
+        for record, _, _ in carried.records:
+            if split_address(record.end)[0] not in self._reader.numbers and record.seq not in self._carried:
+                self._carried.add(record.seq)
+                self._take_in(record)
+        self._due = deque(sorted(self._due, key=lambda record: record.seq))
 
     def apply_ahead(self) -> None:
         """Use idle time: apply what is due before the next commit point."""
@@ -405,7 +425,7 @@ class Committer:
         if isinstance(ref, str):
             return self._store.fetch_range(ref, offset, length)
         if ref == LOG:
-            number, position = records.split_address(offset)
+            number, position = split_address(self._places.find(offset) or offset)
             return pread_exactly(self._log_fd(number), position, length)
         fd = os.open(spool_path(self._directory, ref), os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -7,18 +7,19 @@ every lock of the tree, between a reservation that counts the writer in and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from arvfuse.errors import Damaged, FileTooBig, InvalidPath, NoSuchOffset
 from arvfuse.model import records
 from arvfuse.model.blockstate import Event, State
+from arvfuse.model.escapes import show
 from arvfuse.model.locators import BLOCK_BYTES
 from arvfuse.model.ranges import HOLE, LOG, Ref, Segment, SegmentMap
 from arvfuse.model.records import CODES
 from arvfuse.sdk.blocks import BufferBlock, DroppedBlock
 from arvfuse.sdk.log import DroppedLog
-from arvfuse.sdk.logged import LoggedTree, show
+from arvfuse.sdk.logged import LoggedTree
 from arvfuse.sdk.nodes import FileNode, Node
 
 SMALL_BYTES: Final = 1 << 20  # up to here a file's data go to the log
@@ -140,8 +141,8 @@ class ContentTree(LoggedTree):
             tree.cut(file, size, now)
             if size == 0:
                 file.inline_parts = 0
-            gone = tree._unused_buffers_locked(file)
-        tree.shared.log.flush(seq)
+            gone = tree._take_unused_locked(file)
+        tree.shared.flush(seq)
         tree._discard(gone)
 
     def set_attrs(self, node: Node, *, mtime_ns: int | None = None, mode: int | None = None) -> None:
@@ -159,8 +160,8 @@ class ContentTree(LoggedTree):
         with self.shared.file_lock(file.no), self.held(file) as tree:
             tree.check_writable()
             seq = tree._share_locked(file, listed)
-            gone = tree._unused_buffers_locked(file)
-        tree.shared.log.flush(seq)
+            gone = tree._take_unused_locked(file)
+        tree.shared.flush(seq)
         tree._discard(gone)
 
     def splice(self, file: FileNode, offset: int, spans: Iterable[Segment]) -> None:
@@ -178,7 +179,20 @@ class ContentTree(LoggedTree):
             if segments.size > MAX_FILE_BYTES:
                 raise FileTooBig(show(file.name))
             seq = tree._share_locked(file, tuple((each.length, each.ref, each.offset) for each in segments))
-        tree.shared.log.flush(seq)
+        tree.shared.flush(seq)
+
+    def repack(self, file: FileNode, version: int, parts: Sequence[tuple[int, Ref, int]]) -> bool:
+        """Let the file, unless it changed since *version*, consist of *parts*, stored blocks with the same bytes.
+
+        No change of the content: neither its time nor who had it last is another then. LogFailed."""
+        with self.shared.file_lock(file.no), self.held(file) as tree:
+            if file.version != version or file.buffers or file.parent is None or not tree.writable:
+                return False
+            tree.bind(file)
+            seq = tree.log(records.Segments(file.no, tuple(parts)), file.mtime_ns)
+            tree.set_segments(file, parts, file.mtime_ns)
+        tree.shared.flush(seq)
+        return True
 
     def shareable(self, file: FileNode) -> tuple[tuple[int, Ref, int], ...]:
         """The file's segments, in blocks that are sealed: what a copy may refer to."""
@@ -187,7 +201,7 @@ class ContentTree(LoggedTree):
                 tree._seal_locked(block)
             parts = tuple(file.parts())
             seq = tree.shared.log.seq
-        tree.shared.log.flush(seq)
+        tree.shared.flush(seq)
         return parts
 
     def close_gate(self) -> None:
@@ -226,7 +240,7 @@ class ContentTree(LoggedTree):
             file.changed_seq = seq
             tree.put_segment(file, offset, len(view), LOG, address, now)
             tree.unsettled[file.no] = file
-        tree.shared.log.flush(seq)
+        tree.shared.flush(seq)
         return True
 
     def _write_some(self, file: FileNode, offset: int, view: memoryview) -> int:
@@ -272,7 +286,7 @@ class ContentTree(LoggedTree):
                 seq = max(seq, tree._publish(file, block, offset + done, part if written else 0, at))
             done += part
         if seq:
-            self.shared.log.flush(seq)
+            self.shared.flush(seq)
         return done
 
     def _reserve(self, file: FileNode, piece: int) -> tuple[BufferBlock, ContentTree] | None:
@@ -303,13 +317,14 @@ class ContentTree(LoggedTree):
         with self.lock:
             block.writers -= 1
             self._in_flight -= 1
-            seq = 0
-            if length:
+            try:
+                if not length:
+                    return 0
                 block.size = max(block.size, at + length)
-                seq = self._publish_locked(file, block, offset, length, at)
-            if self._gate and not self._in_flight:
-                self.settled.notify_all()
-        return seq
+                return self._publish_locked(file, block, offset, length, at)
+            finally:
+                if self._gate and not self._in_flight:
+                    self.settled.notify_all()
 
     def _publish_locked(self, file: FileNode, block: BufferBlock, offset: int, length: int, at: int) -> int:
         now = self.shared.clock.time_ns()
@@ -350,14 +365,16 @@ class ContentTree(LoggedTree):
         block.seal_seq = self.log(records.Seal(file.no, block.no, _joined(ranges)), orphan=file.parent is None)
         self.shared.sealed_seq = block.seal_seq
 
-    def _unused_buffers_locked(self, file: FileNode) -> list[BufferBlock]:
-        """Writable blocks that no segment refers to any more, taken from the file."""
+    def _take_unused_locked(self, file: FileNode) -> list[BufferBlock]:
+        """Writable blocks that no segment refers to since the newest change, taken from the file."""
         gone = []
         for piece, block in list(file.buffers.items()):
             used = any(s.ref == block.no for s in file.segments.cover(piece * BLOCK_BYTES, BLOCK_BYTES))
             if not used and not block.writers:
                 del file.buffers[piece]
                 gone.append(block)
+        if gone:
+            self.note_undo(lambda: file.buffers.update((block.piece, block) for block in gone))
         return gone
 
     def _share_locked(self, file: FileNode, parts: tuple[tuple[int, Ref, int], ...]) -> int:

@@ -6,13 +6,15 @@ returns (promise D1). Threading: any thread.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final, NamedTuple
 
-from arvfuse.errors import DirectoryNotEmpty, EntryExists, IsADirectory, NotADirectory
+from arvfuse.errors import DirectoryNotEmpty, EntryExists, IsADirectory, LogFailed, NotADirectory
 from arvfuse.model import records
+from arvfuse.model.escapes import show
 from arvfuse.sdk.blocks import BufferBlock
 from arvfuse.sdk.content import ContentTree
-from arvfuse.sdk.logged import show
 from arvfuse.sdk.nodes import DirNode, FileNode, Node
 
 EARLY_SEAL_BYTES: Final = 4 << 20  # a tail of this size is sealed when its last writer closes
@@ -41,7 +43,8 @@ class LiveTree(ContentTree):
             return sorted(tree.table(parent).items())
 
     def create(self, parent: DirNode, name: bytes, *, mode: int = -1, exclusive: bool = False) -> FileNode:
-        """The file under *name*, made if it is missing. EntryExists (exclusive), IsADirectory."""
+        """The file under *name*, made if it is missing. EntryExists (exclusive), IsADirectory, NoSpace."""
+        self.shared.log.check_room()
         with self.held(parent) as tree:
             tree.check_attached(parent)
             old = tree.table(parent).get(name)
@@ -58,11 +61,12 @@ class LiveTree(ContentTree):
             seq = tree.log(records.Create(file.no, parent.no, name, max(mode, 0)), now)
             file.stamp, file.changed_seq = tree.stamp, seq
             tree.attach(parent, name, file, now)
-        tree.shared.log.flush(seq)
+        tree.shared.flush(seq)
         return file
 
     def mkdir(self, parent: DirNode, name: bytes) -> DirNode:
-        """A new directory; EntryExists."""
+        """A new directory; EntryExists, NoSpace."""
+        self.shared.log.check_room()
         with self.held(parent) as tree:
             tree.check_attached(parent)
             if name in tree.table(parent):
@@ -74,7 +78,7 @@ class LiveTree(ContentTree):
             seq = tree.log(records.Mkdir(directory.no, parent.no, name), now)
             directory.stamp, directory.placed_seq = tree.stamp, seq
             tree.attach(parent, name, directory, now)
-        tree.shared.log.flush(seq)
+        tree.shared.flush(seq)
         return directory
 
     def unlink(self, parent: DirNode, name: bytes) -> FileNode:
@@ -84,7 +88,7 @@ class LiveTree(ContentTree):
             if isinstance(node, DirNode):
                 raise IsADirectory(show(name))
             seq, gone = tree._remove_locked(parent, name, node)
-        tree.shared.log.flush(seq)
+        tree.shared.flush(seq)
         tree._discard(gone)
         return node
 
@@ -97,7 +101,7 @@ class LiveTree(ContentTree):
             if tree.table(node):
                 raise DirectoryNotEmpty(show(name))
             seq, gone = tree._remove_locked(parent, name, node)
-        tree.shared.log.flush(seq)
+        tree.shared.flush(seq)
         tree._discard(gone)
         return node
 
@@ -106,7 +110,7 @@ class LiveTree(ContentTree):
         with self.held(parent) as tree:
             node = tree.child(parent, name)
             seq, gone = tree._remove_locked(parent, name, node)
-        tree.shared.log.flush(seq)
+        tree.shared.flush(seq)
         tree._discard(gone)
         return node
 
@@ -141,13 +145,22 @@ class LiveTree(ContentTree):
             now = self.shared.clock.time_ns()
             self.bind(parent)
             target.bind(new_parent)
-            if replaced is not None:
-                gone = target._orphan_locked(replaced)
-            if target is self:
-                seq = self.log(records.Rename(parent.no, name, new_parent.no, new_name), now)
-            else:
-                body = records.Move(self.no, parent.no, name, node.no, new_parent.no, new_name)
-                seq = target.log(body, now, source=self)
+            keepsake = target._keepsake(replaced) if replaced is not None else None
+            try:
+                if replaced is not None:
+                    gone = target._orphan_locked(replaced)
+                if target is self:
+                    seq = self.log(records.Rename(parent.no, name, new_parent.no, new_name), now)
+                else:
+                    body = records.Move(self.no, parent.no, name, node.no, new_parent.no, new_name)
+                    seq = target.log(body, now, source=self)
+            except LogFailed:
+                if keepsake is not None:
+                    keepsake()
+                raise
+            if keepsake is not None:
+                target.note_undo(keepsake)
+            if target is not self:
                 self._changed_at(seq)
                 self.shared.tie(self.no, target.no, seq)
                 self._hand_over(node, target)
@@ -160,14 +173,16 @@ class LiveTree(ContentTree):
                 target._forget_locked(replaced)
             if target is not self:
                 node.stamp = target.stamp  # the Move binds its number
-        self.shared.log.flush(seq)
+        self.shared.flush(seq)
         self._discard(gone)
         return Renamed(node, replaced)
 
     # handles
 
     def opened(self, file: FileNode, *, write: bool) -> None:
-        """A handle of the file was opened."""
+        """A handle of the file was opened. NoSpace: not for writing while the disk is full."""
+        if write:
+            self.shared.log.check_room()
         with self.held(file):
             file.handles += 1
             file.writers += write
@@ -178,15 +193,20 @@ class LiveTree(ContentTree):
         with self.held(file) as tree:
             file.handles -= 1
             file.writers -= write
-            if not file.handles and file.parent is None:
-                gone = tree._orphan_locked(file)
-                if file.stamp >= 0 and tree.writable:
-                    tree.log(records.Forget(file.no), orphan=True, counts=False)
-            elif not file.writers:
-                for block in list(file.buffers.values()):
-                    if block.size >= EARLY_SEAL_BYTES and not block.writers:
-                        tree._seal_locked(block)
-        tree._discard(gone)
+            with suppress(LogFailed):  # nobody is left to whom it matters; what was written before is kept
+                if not file.handles and file.parent is None:
+                    gone = tree._orphan_locked(file)
+                    if file.stamp >= 0 and tree.writable:
+                        tree.log(records.Forget(file.no), orphan=True, counts=False)
+                elif not file.writers:
+                    for block in list(file.buffers.values()):
+                        if block.size >= EARLY_SEAL_BYTES and not block.writers:
+                            tree._seal_locked(block)
+            seq = tree.shared.log.seq
+        if gone:
+            with suppress(LogFailed):  # then the file may have its name again: the bytes stay
+                tree.shared.flush(seq)
+                tree._discard(gone)
 
     def flush(self, file: FileNode, seen: int) -> int:
         """Raise a background failure that came after mark *seen*, else return the mark (promise D4).
@@ -230,17 +250,36 @@ class LiveTree(ContentTree):
         self.check_attached(parent)
         now = self.shared.clock.time_ns()
         self.bind(parent)
-        gone = self._orphan_locked(node)
-        seq = self.log(records.Remove(parent.no, name), now)
+        keepsake = self._keepsake(node)
+        try:
+            gone = self._orphan_locked(node)
+            seq = self.log(records.Remove(parent.no, name), now)
+        except LogFailed:
+            keepsake()
+            raise
+        self.note_undo(keepsake)
         self.detach(parent, name, now)
         self._forget_locked(node)
         return seq, gone
 
+    def _keepsake(self, node: Node) -> Callable[[], None]:
+        """What undoes _orphan_locked(*node*), which is about to be called."""
+        files = [each for each in _with_all_below(node) if isinstance(each, FileNode)]
+        before = [(each, each.parent, dict(each.buffers), each.no in self.unsettled) for each in files]
+
+        def undo() -> None:
+            for file, parent, buffers, unsettled in before:
+                file.parent = parent
+                file.buffers.update(buffers)
+                if unsettled:
+                    self.unsettled[file.no] = file
+
+        return undo
+
     def _orphan_locked(self, node: Node) -> list[BufferBlock]:
         """A node is about to lose its name (or its last handle): open files get bound, others' blocks are let go."""
         gone: list[BufferBlock] = []
-        below = node.loaded() if isinstance(node, DirNode) else iter((node,))
-        for each in below:
+        for each in _with_all_below(node):
             if not isinstance(each, FileNode):
                 continue
             if each.handles:
@@ -258,13 +297,28 @@ class LiveTree(ContentTree):
 
     def _forget_locked(self, node: Node) -> None:
         """Behind the record that took a node's name: what no handle holds ends with it, so nobody is to store it."""
-        for each in node.loaded() if isinstance(node, DirNode) else iter((node,)):
+        for each in _with_all_below(node):
             if isinstance(each, FileNode) and not each.handles and each.stamp >= 0:
                 self.log(records.Forget(each.no), orphan=True, counts=False)
 
     def _hand_over(self, node: Node, target: LiveTree) -> None:
         """Files that move to another tree take their unsettled segments along; the Move unbinds every number below."""
-        for each in node.loaded() if isinstance(node, DirNode) else iter((node,)):
+        handed: list[FileNode] = []
+        for each in _with_all_below(node):
             each.stamp = -1
             if isinstance(each, FileNode) and self.unsettled.pop(each.no, None) is not None:
                 target.unsettled[each.no] = each
+                handed.append(each)
+
+        def undo() -> None:
+            for file in handed:
+                del target.unsettled[file.no]
+                self.unsettled[file.no] = file
+
+        if handed:
+            self.note_undo(undo)
+
+
+def _with_all_below(node: Node) -> Iterable[Node]:
+    """The node and every node below it that is in memory."""
+    return node.loaded() if isinstance(node, DirNode) else (node,)

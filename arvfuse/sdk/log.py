@@ -2,30 +2,40 @@
 
 ``LogWriter`` is the only writer. ``append`` gives a record its sequence number and its place without any I/O;
 ``flush`` is a group write: whoever holds the LOG lock writes all that is queued. Inline data is readable from
-memory until it is written. When a write fails for want of space the preallocated reserve is freed and the write
-repeated; if that fails too the log is failed: nothing more is taken (LogFailed), what was not written is refused to
-its requests. ``LogReader`` follows a log that is being written, or reads a dead one; a cut-off record at the end of
-the last file is the end. Any thread may call the writer; a reader belongs to one thread.
+memory until it is written. When a write fails for want of space the reserve gives some and the write is repeated;
+if that fails too the log is failed: nothing more is taken (LogFailed), what was not written is refused to its
+requests. The next file is opened ahead, and until that succeeds the current one grows: no want of descriptors fails
+the log. ``LogReader`` follows a log that is being written, or reads a dead one; a cut-off record at the end of the
+last file is the end. Any thread may call the writer; a reader belongs to one thread.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from arvfuse.errors import Damaged, LogFailed, NoSpace
+from arvfuse.errors import Damaged, LogFailed, StoreUnavailable
 from arvfuse.model import records
 from arvfuse.model.records import FILE_HEADER, HEADER, Record, address_of, split_address
 from arvfuse.ports import Clock
+from arvfuse.sdk.carrying import Copy, Places
+from arvfuse.sdk.reserve import Reserve
 from arvfuse.sync import Rank, RankedLock
+
+log = logging.getLogger(__name__)
 
 LOG_FILE_BYTES: Final = 64 << 20
 RESERVE_BYTES: Final = 64 << 20
+_CARRIED: Final = records.CODES[records.Carried]
 _IOV_MAX: Final = 1000
+_MOST_FILE_BYTES: Final = 1 << 31  # of a file whose successor cannot be opened; an address has room for twice that
+_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _READ_BYTES: Final = 4 << 20
 
 
@@ -68,25 +78,32 @@ class LogWriter:
         self._boot_id: Final = boot_id
         self._clock: Final = clock
         self._file_bytes: Final = file_bytes
-        self._reserve: Final = directory / "log" / "reserve"
+        self._reserve: Final = Reserve(directory / "log" / "reserve", reserve_bytes)
         self._queue_lock: Final = RankedLock(Rank.LEAF)
-        self._queue: list[tuple[int, list[bytes | memoryview]]] = []  # guarded by: _queue_lock
+        # (file, number, buffers) of records that are not written; guarded by: _queue_lock
+        self._queue: list[tuple[int, int, list[bytes | memoryview]]] = []
         self._unwritten: dict[int, bytes | memoryview] = {}  # address -> inline data; guarded by: _queue_lock
         self._seq = first_seq - 1  # guarded by: _queue_lock
         self._number = (log_numbers(directory) or [0])[-1] + 1  # file of the next record; guarded by: _queue_lock
         self._position = FILE_HEADER.size  # in that file; guarded by: _queue_lock
+        self._stay = False  # the next file cannot be opened now; guarded by: _queue_lock
         self._failure: LogFailed | None = None  # guarded by: _queue_lock
         self._sync_lock: Final = RankedLock(Rank.LOG, -1)  # held across flushes of the disk, by nobody who writes
         self._placed = False  # the directories above are on the disk; guarded by: _sync_lock
         self._write_lock: Final = RankedLock(Rank.LOG)
         self._flushed = first_seq - 1  # guarded by: _write_lock; read without
         self._fds: dict[int, int] = {}  # file number -> descriptor; changed under both locks, read under either
+        self._places: Final = Places()  # of data whose file was dropped; guarded by: _queue_lock
         self._reading = 0  # reads with a descriptor in hand; guarded by: _queue_lock
         self._retired: list[int] = []  # descriptors of dropped files; guarded by: _queue_lock
         self._unsynced: set[int] = set()  # guarded by: _write_lock
+        self._next_path: Final = directory / "log" / "next"
+        self._next_fd = -1  # guarded by: _write_lock
         (directory / "log").mkdir(parents=True, exist_ok=True)
         if reserve_bytes:
-            self._preallocate(reserve_bytes)
+            with self._write_lock:
+                self._reserve.fill()
+                self._open_next_locked()
 
     def __repr__(self) -> str:
         state = "failed" if self._failure else "open"
@@ -144,6 +161,8 @@ class LogWriter:
         """Inline data. DroppedLog if the file is gone; Damaged if it is shorter than it should be."""
         number, position = split_address(address)
         with self._queue_lock:
+            if number not in self._fds and (now := self._places.find(address)) is not None:
+                number, position = split_address(now)
             for start, data in self._unwritten.items():
                 if start <= address < start + len(data):
                     return bytes(
@@ -162,7 +181,8 @@ class LogWriter:
         return data
 
     def sync(self) -> None:
-        """Every record appended so far survives a power cut when this returns. LogFailed if one never will."""
+        """Every record appended so far survives a power cut when this returns. LogFailed if one never will,
+        StoreUnavailable if there is no descriptor for it now."""
         with self._sync_lock:  # who comes while another flushes the disk waits for that: its records may be among them
             with self._write_lock:
                 if self._flushed < self._seq or self._failure is not None:
@@ -176,27 +196,64 @@ class LogWriter:
                     os.fdatasync(fd)
                 sync_directory(self._directory / "log")
                 self._sync_place()
-            except OSError as exc:  # what the disk refused once it may say to have the next time
-                raise self._fail(exc) from exc
+            except OSError as exc:
+                if exc.errno in _NO_DESCRIPTORS:
+                    with self._write_lock:
+                        self._unsynced |= unsynced
+                    raise StoreUnavailable(f"the log of the mount: {exc.strerror}") from exc
+                raise self._fail(exc) from exc  # what the disk refused once it may say to have the next time
             finally:
                 self._done_reading()
+
+    def check_room(self) -> None:
+        """NoSpace while the reserve is in use: what was accepted needs it, so nothing is to be begun."""
+        if self._reserve.in_use:
+            with self._write_lock:
+                self._reserve.fill()
+
+    def carry(self, copies: Sequence[Copy]) -> int:
+        """Write copies of records behind all others; they are safe, and found there, when this returns. The number of
+        the file. LogFailed."""
+        body = records.encode_carried([(copy.end, copy.data) for copy in copies])
+        seq, end = self.append(0, _CARRIED, body)
+        self.flush(seq)
+        self.sync()  # what was safe from a power cut where it stood has to be so here
+        carried = records.decode(_CARRIED, memoryview(body), end)
+        assert isinstance(carried, records.Carried)
+        with self._queue_lock:
+            self._places.note(carried)
+        return end >> 32
+
+    def file_of(self, address: int) -> int:
+        """The number of the file in which inline data are now."""
+        with self._queue_lock:
+            now = self._places.find(address)
+        return (address if now is None else now) >> 32
+
+    def sizes(self) -> dict[int, int]:
+        """The bytes of each file that exists."""
+        with self._write_lock:
+            return {number: os.fstat(fd).st_size for number, fd in self._fds.items()}
 
     def numbers(self) -> list[int]:
         """The files that exist, ascending; the last is the one being written."""
         return sorted(self._fds)
 
     def drop(self, number: int) -> int:
-        """Delete a file that nothing needs any more; the bytes it had. Never the one being written."""
+        """Delete a file that nothing needs any more; the bytes it had. Never the one being written.
+
+        OSError: it is there as before."""
         with self._write_lock:
             if number >= self._number or number not in self._fds:
                 return 0
             size = os.fstat(self._fds[number]).st_size
+            log_path(self._directory, number).unlink(missing_ok=True)
             with self._queue_lock:  # a read that has begun keeps the descriptor from being closed and used again
                 self._retired.append(self._fds.pop(number))
+                self._places.keep(set(self._fds))
                 idle = [] if self._reading else self._take_retired_locked()
             for fd in idle:
                 os.close(fd)
-            log_path(self._directory, number).unlink(missing_ok=True)
         return size
 
     def close(self) -> None:
@@ -207,6 +264,10 @@ class LogWriter:
             with self._queue_lock:
                 fds = [*self._fds.values(), *self._take_retired_locked()]
                 self._fds.clear()
+            if self._next_fd >= 0:
+                fds.append(self._next_fd)
+                self._next_fd = -1
+                self._next_path.unlink(missing_ok=True)
         for fd in fds:
             os.close(fd)
 
@@ -214,7 +275,8 @@ class LogWriter:
         """Go on to the next file if *size* bytes do not fit into this one. LogFailed."""
         if self._failure is not None:
             raise self._failure
-        if self._position + size > self._file_bytes and self._position > FILE_HEADER.size:
+        most = _MOST_FILE_BYTES if self._stay else self._file_bytes
+        if self._position + size > most and self._position > FILE_HEADER.size:
             self._number += 1
             self._position = FILE_HEADER.size
 
@@ -224,7 +286,7 @@ class LogWriter:
         self._seq += 1
         start = self._position + HEADER.size + len(body)
         address = address_of(self._number, start)
-        self._queue.append((self._number, records.frame(self._seq, wall_ns, tree, flags, code, body, data)))
+        self._queue.append((self._number, self._seq, records.frame(self._seq, wall_ns, tree, flags, code, body, data)))
         if len(data):
             self._unwritten[address] = data
         self._position = start + len(data)
@@ -260,31 +322,29 @@ class LogWriter:
         """The one place that does I/O under a lock (LOG)."""
         with self._queue_lock:
             queued, self._queue = self._queue, []
-            last, addresses = self._seq, list(self._unwritten)
+            addresses = list(self._unwritten)
             failure = self._failure
         if failure is not None:
             raise failure
-        start = 0
-        while start < len(queued):
-            number = queued[start][0]
-            end = start
-            while end < len(queued) and queued[end][0] == number:
-                end += 1
-            self._write_file_locked(number, [part for _, parts in queued[start:end] for part in parts])
-            start = end
+        for number, group in itertools.groupby(queued, key=lambda record: record[0]):
+            written = list(group)
+            self._write_file_locked(number, [part for _, _, parts in written for part in parts])
+            self._flushed = written[-1][1]
         with self._queue_lock:
             for address in addresses:
                 del self._unwritten[address]
-        self._flushed = last
+            half = self._position > self._file_bytes // 2
+        if half:
+            self._open_next_locked()
 
     def _write_file_locked(self, number: int, parts: list[bytes | memoryview]) -> None:
         try:
-            try:
-                self._append_locked(number, parts)
-            except OSError as exc:
-                if exc.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._free_reserve():
-                    raise
-                self._append_locked(number, parts)
+            while True:
+                try:
+                    return self._append_locked(number, parts)
+                except OSError as exc:
+                    if exc.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._reserve.give_up():
+                        raise
         except OSError as exc:
             raise self._fail(exc) from exc
 
@@ -292,8 +352,7 @@ class LogWriter:
         """All of *parts* at the end of the file, which may have to be made; nothing of them if that is an OSError."""
         fd = self._fds.get(number)
         if fd is None:
-            path = log_path(self._directory, number)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND, 0o600)
+            fd = self._make_file_locked(log_path(self._directory, number))
             with self._queue_lock:
                 self._fds[number] = fd
         self._unsynced.add(number)
@@ -305,22 +364,26 @@ class LogWriter:
             os.ftruncate(fd, good)
             raise
 
-    def _preallocate(self, size: int) -> None:
-        fd = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.posix_fallocate(fd, 0, size)
-        except OSError as exc:
-            self._reserve.unlink()
-            raise NoSpace(str(self._directory), "no room for the reserve of the mount's log") from exc
-        finally:
-            os.close(fd)
+    def _make_file_locked(self, path: Path) -> int:
+        """A descriptor of the new file *path*: the one that was opened ahead, if there is one. OSError."""
+        if self._next_fd < 0:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND, 0o600)
+        os.rename(self._next_path, path)
+        fd, self._next_fd = self._next_fd, -1
+        return fd
 
-    def _free_reserve(self) -> bool:
+    def _open_next_locked(self) -> None:
+        """Open the file after the current one, under no number yet. If that fails the next flush tries again."""
+        if self._next_fd >= 0:
+            return
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_APPEND
         try:
-            self._reserve.unlink()
-        except FileNotFoundError:
-            return False
-        return True
+            self._next_fd = os.open(self._next_path, flags, 0o600)
+        except OSError as exc:
+            if not self._stay:
+                log.warning("the next file of the mount's log cannot be opened, this one grows: %s", exc)
+        with self._queue_lock:
+            self._stay = self._next_fd < 0
 
 
 class LogReader:
@@ -333,6 +396,7 @@ class LogReader:
         self._fd = -1
         self._left = b""
         self.boot_id = b""
+        self.numbers: set[int] = set()  # of the files from which it has read
 
     def read(self) -> Iterator[Record]:
         """The records that are there and were not given yet. Damaged if one that is wholly there is not sound."""
@@ -358,7 +422,10 @@ class LogReader:
         later = [n for n in log_numbers(self._directory) if n > self._number]
         if not later:
             return False
-        fd = os.open(log_path(self._directory, later[0]), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fd = os.open(log_path(self._directory, later[0]), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # dropped since we looked: covered, or carried to where we come yet
+            return self._open_next()
         head = os.pread(fd, FILE_HEADER.size, 0)
         if len(head) < FILE_HEADER.size:  # being made, or cut off at birth
             os.close(fd)
@@ -368,6 +435,7 @@ class LogReader:
         except BaseException:
             os.close(fd)
             raise
+        self.numbers.add(later[0])
         self._fd, self._number, self._position, self._left = fd, later[0], FILE_HEADER.size, b""
         return True
 

@@ -6,24 +6,25 @@ Threading: any thread. The lock (rank COLLECTION) guards all nodes of the tree.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Generic, Self, TypeVar, cast
 
 from arvfuse.errors import ReadOnly, StaleNode
 from arvfuse.model import records
 from arvfuse.model.collections import CollectionRecord
+from arvfuse.model.escapes import show
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.records import CODES, Body
 from arvfuse.sdk.nodes import TRIMMED, DirNode, FileNode, Node
 from arvfuse.sdk.shared import Shared
-from arvfuse.sdk.tree import Tree
+from arvfuse.sdk.undo import Notes, UndoableTree
 from arvfuse.sync import Rank, RankedLock
 
 T = TypeVar("T", bound="LoggedTree")
 
 
-class LoggedTree(Tree):
+class LoggedTree(UndoableTree):
     """One collection of a workspace. ``no`` is the node number of its root.
 
     *asof*: last record that a commit covered; *boundary*: last commit point; *changed_seq*: last record that changed
@@ -43,6 +44,7 @@ class LoggedTree(Tree):
         self.uuid: str | None = record.uuid if record else None
         self.lock: Final = RankedLock(Rank.COLLECTION, self.no)
         self.settled: Final = threading.Condition(self.lock)  # type: ignore[arg-type] # a lock in all that Condition uses
+        self.notes: Final = Notes(self.no, self.lock)
         self.version = int(record.version) if record else 0  # guarded by: lock, as all below
         self.pdh = str(record.pdh) if record else ""
         self.stamp = shared.stamps.next()
@@ -53,6 +55,7 @@ class LoggedTree(Tree):
         self.last_change = 0.0
         self.failed_seq = 0  # changes up to here had their failure reported
         self.unsettled: dict[int, FileNode] = {}  # files with segments in the log or in buffer blocks
+        self.retired = False  # for good, by sdk.closing
         self._gate = 0  # commit points and moves that wait for the writes in flight
         self._in_flight = 0
         self._base_file = -1  # log file that holds our newest Base record
@@ -65,6 +68,11 @@ class LoggedTree(Tree):
     def dirty(self) -> bool:
         """Changes that no commit covered yet."""
         return self.changed_seq > self.asof
+
+    @property
+    def is_gated(self) -> bool:
+        """A commit point, a move or a write of a block is under way."""
+        return bool(self._gate or self._in_flight)
 
     def log(
         self, body: Body, wall_ns: int = 0, *, orphan: bool = False, counts: bool = True, source: Self | None = None
@@ -143,19 +151,34 @@ class LoggedTree(Tree):
 
     @contextmanager
     def both_held(self, one: DirNode, other: DirNode) -> Iterator[None]:
-        """Both directories' trees, in rank order. Directories of live trees change their tree only under its lock."""
+        """Both directories' trees, in rank order. StaleNode if one was forgotten.
+
+        Directories of live trees change their tree only under its lock."""
         while True:
             trees: dict[int, Any] = {one.tree.no: one.tree, other.tree.no: other.tree}
             locks = [trees[no].lock for no in sorted(trees)]
             with locks[0], locks[-1] if len(locks) > 1 else _Nothing():
+                for node in (one, other):
+                    if node.stamp == TRIMMED:
+                        raise StaleNode(show(node.name))
                 if one.tree is self and one.tree.no in trees and other.tree.no in trees:
                     yield
                     return
             if one.tree is not self:
                 raise StaleNode(show(one.name))
 
+    def note_undo(self, act: Callable[[], None]) -> None:
+        """As UndoableTree.note_undo: the newest change is that of the newest record. Its record is queued already."""
+        self.shared.undo.note(self.changed_seq, self.notes, act)
+
     def _changed_at(self, seq: int) -> None:
+        before = self.changed_seq, self.first_change, self.last_change
         self.changed_seq = seq
+
+        def undo() -> None:
+            self.changed_seq, self.first_change, self.last_change = before
+
+        self.note_undo(undo)
         now = self.shared.clock.monotonic()
         self.last_change = now
         if not self.first_change:
@@ -190,8 +213,3 @@ class _Nothing:
     def __enter__(self) -> None: ...
 
     def __exit__(self, *_: object) -> None: ...
-
-
-def show(name: bytes) -> str:
-    """A name for a message."""
-    return name.decode("utf-8", "surrogateescape")

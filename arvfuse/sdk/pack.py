@@ -116,7 +116,7 @@ def plan(file: FileNode) -> tuple[list[_Unit], set[int]]:
     """(units to be packed, buffer blocks that are stored as they are) of a file."""
     units: list[_Unit] = []
     direct: set[int] = set()
-    for run in _runs(file.segments):
+    for run in runs(file.segments):
         join = _join_from(run, file)
         for index, segment in enumerate(run[:join]):
             if segment.ref == LOG:
@@ -161,7 +161,7 @@ def _is_local(file: FileNode) -> bool:
     return any(isinstance(s.ref, int) and s.ref != HOLE for s in file.segments)
 
 
-def _runs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
+def runs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
     """Maximal neighbouring segments without holes, inside one piece each."""
     run: list[Segment] = []
     for segment in segments:

@@ -65,12 +65,12 @@ def put_ranges(store: BlockStore, path: Path, ranges: Sequence[tuple[int, int]])
     try:
         if len(live) == 1 and live[0] == (0, os.fstat(fd).st_size):
             hasher = BlockHasher()
-            for view in _read(fd, live):
+            for view in _read(path, fd, live):
                 hasher.update(view)
             if stat.S_IMODE(os.fstat(fd).st_mode) & 0o222:
                 os.fchmod(fd, 0o444)
             return Stored(store.adopt(path, hasher.digest(), hasher.size, hasher.checks()), live)
-        return Stored(put_parts(store, path.with_name(path.name + ".live"), _read(fd, live)), live)
+        return Stored(put_parts(store, path.with_name(path.name + ".live"), _read(path, fd, live)), live)
     finally:
         os.close(fd)
 
@@ -93,13 +93,13 @@ def put_parts(store: BlockStore, temporary: Path, parts: Iterable[memoryview | b
         temporary.unlink(missing_ok=True)
 
 
-def _read(fd: int, ranges: Sequence[tuple[int, int]]) -> Iterable[memoryview]:
+def _read(path: Path, fd: int, ranges: Sequence[tuple[int, int]]) -> Iterable[memoryview]:
     buffer = memoryview(bytearray(_BUFFER_BYTES))
     for offset, length in ranges:
         done = 0
         while done < length:
             count = os.preadv(fd, [buffer[: min(_BUFFER_BYTES, length - done)]], offset + done)
             if not count:
-                raise Damaged("a spool file is shorter than what was written to it")
+                raise Damaged(f"spool file {path}: shorter than what was written to it")
             yield buffer[:count]
             done += count

@@ -8,19 +8,25 @@ from __future__ import annotations
 import itertools
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from arvfuse.errors import StoreUnavailable
+from arvfuse.errors import LogFailed, StoreUnavailable
+from arvfuse.model import records
 from arvfuse.model.blockstate import Event, State
 from arvfuse.model.ranges import HOLE, LOG, Ref
+from arvfuse.model.records import HEADER
 from arvfuse.ports import BlockStore, Clock
 from arvfuse.sdk.blocks import BlockTable, BufferBlock
+from arvfuse.sdk.carrying import Copy
 from arvfuse.sdk.log import LogWriter, sync_directory
+from arvfuse.sdk.undo import Undo
 from arvfuse.sync import Rank, RankedLock, SpoolAccount
 
 STALL_BOUND_S: Final = 300.0
 
+_BOUNDARY: Final = records.CODES[records.Boundary]
 _FILE_LOCKS: Final = 64
 _ZEROS: Final = bytes(1 << 20)
 
@@ -35,6 +41,30 @@ class Numbers:
         return next(self._count)
 
 
+class LogUse:
+    """What one log file holds of one tree: ``last`` is its last record there."""
+
+    __slots__ = ("_marks", "_size", "last")
+
+    def __init__(self) -> None:
+        self.last = 0
+        self._size = 0
+        self._marks: list[tuple[int, int]] = []  # commit points, with the bytes up to there
+
+    def add(self, seq: int, size: int, *, boundary: bool = False) -> None:
+        """Record *seq* of *size* bytes; *boundary*: a commit point."""
+        self.last = max(self.last, seq)
+        self._size += size
+        if boundary:
+            self._marks.append((seq, self._size))
+
+    def needed_bytes(self, asof: int) -> int:
+        """The bytes that a commit up to record *asof*, a commit point, did not cover."""
+        if self.last <= asof:
+            return 0
+        return self._size - max((size for seq, size in self._marks if seq <= asof), default=0)
+
+
 class Shared:
     """The parts that every LiveTree of a workspace uses."""
 
@@ -44,6 +74,7 @@ class Shared:
     ) -> None:  # fmt: skip
         self.directory: Final = directory
         self.log: Final = log
+        self.undo: Final = Undo(log)
         self.store: Final = store
         self.clock: Final = clock
         self.spool: Final = spool
@@ -56,7 +87,7 @@ class Shared:
         # held by whoever lets segments appear in another file or tree (copy, move), and by the sweep after a commit
         self.sharing: Final = RankedLock(Rank.FILE, -1)
         self._lock: Final = RankedLock(Rank.LEAF)
-        self._log_seqs: dict[int, dict[int, int]] = {}  # log file -> tree -> its last record; guarded by: _lock
+        self._log_uses: dict[int, dict[int, LogUse]] = {}  # log file -> tree -> its records; guarded by: _lock
         self._log_charges: dict[int, int] = defaultdict(int)  # log file -> bytes charged; guarded by: _lock
         # tree -> the trees that Moves joined to it, each with the newest such record; guarded by: _lock
         self._ties: dict[int, dict[int, int]] = defaultdict(dict)
@@ -69,7 +100,7 @@ class Shared:
     def append(self, tree: int, code: int, body: bytes) -> int:
         """Queue a record of *tree*; the number of the log file into which it goes."""
         seq, address = self.log.append(tree, code, body)
-        self._note(tree, seq, address >> 32, 0)
+        self._note(tree, seq, address >> 32, len(body) + HEADER.size, 0)
         return address >> 32
 
     def append_in(
@@ -79,10 +110,20 @@ class Shared:
         """Queue a record of *tree* in log file *number*; (number, address of the data), None if that is full."""
         placed = self.log.append_in(number, tree, code, body, data, flags=flags, wall_ns=wall_ns)
         if placed is not None:
-            self._note(tree, placed[0], number, len(data))
+            size = HEADER.size + len(body) + len(data)
+            self._note(tree, placed[0], number, size, len(data), boundary=code == _BOUNDARY)
             if len(data):
                 self.spool.charge(len(data))
         return placed
+
+    def flush(self, seq: int) -> None:
+        """The change of record *seq*, with all before it, survives our death. LogFailed: it, and all that the log does
+        not have, is undone. No lock held but that of a file."""
+        try:
+            self.log.flush(seq)
+        except LogFailed:
+            self.undo.roll_back()
+            raise
 
     def pace(self) -> None:
         """Hold a writer that is ahead of the store until there is room in the spool; its bytes are accepted already.
@@ -95,16 +136,28 @@ class Shared:
         """As pace(), for those who wait for a Future of the spool."""
         self.spool.fail_stalled(self.stall_bound_s, self.clock, _stalled)
 
-    def log_seqs(self, number: int) -> dict[int, int]:
-        """tree -> its last record in log file *number*."""
+    def log_uses(self, number: int) -> dict[int, LogUse]:
+        """tree -> what log file *number* holds of it."""
         with self._lock:
-            return dict(self._log_seqs.get(number, {}))
+            return dict(self._log_uses.get(number, {}))
+
+    def carry(self, number: int, copies: Sequence[Copy]) -> None:
+        """Write *copies* of the records of log file *number* that are needed behind all others, and delete it.
+        LogFailed; OSError if it cannot be deleted."""
+        if copies:
+            target = self.log.carry(copies)
+            for copy in copies:
+                self._note(copy.tree, copy.seq, target, len(copy.data), copy.inline_bytes)
+            self.spool.charge(sum(copy.inline_bytes for copy in copies))
+        with self._lock:  # also if it cannot be deleted now: nobody needs it
+            self._log_uses.pop(number, None)
+        self.drop_log(number)
 
     def drop_log(self, number: int) -> None:
         """Delete a log file that no tree needs and no segment refers to."""
         self.log.drop(number)
         with self._lock:
-            self._log_seqs.pop(number, None)
+            self._log_uses.pop(number, None)
             charged = self._log_charges.pop(number, 0)
         if charged:
             self.spool.credit(charged)
@@ -188,15 +241,14 @@ class Shared:
         """The names of spool files survive a power cut."""
         sync_directory(self.directory / "spool")
 
-    def _note(self, tree: int, seq: int, number: int, length: int) -> None:
+    def _note(
+        self, tree: int, seq: int, number: int, size: int, inline_bytes: int, *, boundary: bool = False
+    ) -> None:  # fmt: skip
         with self._lock:
-            trees = self._log_seqs.get(number)
-            if trees is None:
-                trees = self._log_seqs[number] = {}
-            if trees.get(tree, 0) < seq:
-                trees[tree] = seq
-            if length:
-                self._log_charges[number] += length
+            use = self._log_uses.setdefault(number, {}).setdefault(tree, LogUse())
+            use.add(seq, size, boundary=boundary)
+            if inline_bytes:
+                self._log_charges[number] += inline_bytes
 
     def _uncharge(self, block: BufferBlock) -> None:
         charged, block.charged = block.charged, 0

@@ -52,7 +52,7 @@ def take_effects(tree: LiveTree, outcome: Outcome) -> list[NameChange]:
                 changes.append(NameChange(parent, name, old) if above is None else NameChange(*above, None))
         seq = tree.log(records.Merged(outcome.version, outcome.pdh, tuple(logged)), now)
         tree.version, tree.pdh = outcome.version, outcome.pdh
-    tree.shared.log.flush(seq)
+    tree.shared.flush(seq)
     return changes
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from arvfuse.errors import DirectoryNotEmpty, EntryExists, InvalidPath, IsADirectory, NoSuchEntry, NotADirectory
+from arvfuse.model.escapes import show
 from arvfuse.model.locators import BLOCK_BYTES, zero_locator
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.ranges import HOLE, Ref, SegmentMap
@@ -53,14 +54,14 @@ class Tree:
         try:
             return self.table(parent)[name]
         except KeyError:
-            raise NoSuchEntry(_show(name)) from None
+            raise NoSuchEntry(show(name)) from None
 
     def find(self, path: Path) -> Node | None:
         """The node at *path*; None if a name is missing; NotADirectory if the path goes through a file."""
         node: Node = self.root
         for name in path:
             if not isinstance(node, DirNode):
-                raise NotADirectory(_show(node.name))
+                raise NotADirectory(show(node.name))
             found = self.table(node).get(name)
             if found is None:
                 return None
@@ -71,7 +72,7 @@ class Tree:
         """Put *node* under *name*; EntryExists if it is taken."""
         entries = self.table(parent)
         if name in entries:
-            raise EntryExists(_show(name))
+            raise EntryExists(show(name))
         entries[name] = node
         self.loaded += 1
         node.parent, node.name = parent, name
@@ -91,20 +92,20 @@ class Tree:
         above: DirNode | None = new_parent
         while above is not None:
             if above is node:
-                raise InvalidPath(_show(new_name), "a directory cannot move into itself")
+                raise InvalidPath(show(new_name), "a directory cannot move into itself")
             above = above.parent
         old = new_parent.tree.table(new_parent).get(new_name)
         if old is None or old is node:
             return None
         if not replace:
-            raise EntryExists(_show(new_name))
+            raise EntryExists(show(new_name))
         if isinstance(old, DirNode):
             if not isinstance(node, DirNode):
-                raise IsADirectory(_show(new_name))
+                raise IsADirectory(show(new_name))
             if self.table(old):
-                raise DirectoryNotEmpty(_show(new_name))
+                raise DirectoryNotEmpty(show(new_name))
         elif isinstance(node, DirNode):
-            raise NotADirectory(_show(new_name))
+            raise NotADirectory(show(new_name))
         return old
 
     def move_entry(
@@ -238,7 +239,3 @@ class Tree:
         if zero:
             zeros.add(zero)
         return render_line(path, parts, zero)
-
-
-def _show(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")

@@ -7,26 +7,31 @@ Threading: any thread; ``take`` calls are serialised by the owner.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from arvfuse.errors import StoreUnavailable
+from arvfuse.errors import ArvfuseError, StoreUnavailable
 from arvfuse.model.blockstate import Event, State
 from arvfuse.model.collections import CollectionRecord, MountId
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.ranges import LOG
 from arvfuse.ports import BlockStore, Clock
+from arvfuse.sdk import carrying
 from arvfuse.sdk.live import LiveTree
-from arvfuse.sdk.log import LOG_FILE_BYTES, LogWriter
+from arvfuse.sdk.log import LOG_FILE_BYTES, LogWriter, log_path
 from arvfuse.sdk.moved import Moved
 from arvfuse.sdk.nodes import FileNode
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.shared import STALL_BOUND_S, Numbers, Shared
 from arvfuse.sdk.taking import NameChange, take_effects
 from arvfuse.sync import SpoolAccount
+
+log = logging.getLogger(__name__)
 
 DEFAULT_SPOOL_BYTES: Final = 8 << 30
 MIN_LOG_FILE_BYTES: Final = 2 << 20
@@ -45,15 +50,16 @@ class Workspace:
         self.directory: Final = directory
         self.numbers: Final = numbers or Numbers()
         (directory / "spool").mkdir(parents=True, exist_ok=True)
-        log = LogWriter(
+        writer = LogWriter(
             directory, boot_id=boot_id, clock=clock, reserve_bytes=reserve_bytes,
             file_bytes=max(MIN_LOG_FILE_BYTES, min(LOG_FILE_BYTES, spool_bytes // 8)),
         )  # fmt: skip
         self.shared: Final = Shared(
-            directory, log=log, store=store, clock=clock, spool=SpoolAccount(spool_bytes), numbers=self.numbers,
+            directory, log=writer, store=store, clock=clock, spool=SpoolAccount(spool_bytes), numbers=self.numbers,
             stall_bound_s=stall_bound_s,
         )  # fmt: skip
         self._trees: dict[int, LiveTree] = {}  # by root number; dict work is atomic
+        self._abandoned: set[int] = set()  # trees that were closed with changes; set work is atomic
 
     @property
     def log(self) -> LogWriter:
@@ -74,7 +80,9 @@ class Workspace:
 
     def close_tree(self, tree: LiveTree) -> None:
         """Forget a tree, which nobody uses any more; its changes have to be committed (they stay in the log else)."""
-        self._trees.pop(tree.no, None)
+        if self._trees.pop(tree.no, None) is not None and tree.dirty:
+            self._abandoned.add(tree.no)
+        self.shared.undo.forget(tree.notes)
         for block in self.shared.blocks.all():
             if block.file.tree is tree and block.state is State.WRITABLE and not block.writers:
                 self.shared.discard(block)
@@ -99,7 +107,7 @@ class Workspace:
         while (made := self._try_commit_point(wanted)) is None:
             pass  # a move joined another tree meanwhile
         chosen, seq = made
-        self.shared.log.flush(seq)
+        self.shared.flush(seq)
         self.shared.discard_unused()
         failed = [block for block in self.shared.blocks.all() if block.state is State.ERROR]
         used = self._references()[0] if failed else set()
@@ -139,26 +147,26 @@ class Workspace:
             buffered.advance(Event.FAILED)
 
     def take(self, outcomes: Sequence[Outcome]) -> list[NameChange]:
-        """Act on what a commit told; the names that a merge changed."""
+        """Act on what a commit told; the names that a merge changed.
+
+        StoreUnavailable, Damaged: a table cannot be read. Then nothing is covered, as if nobody had told us: the next
+        commit tells it again. Files that cannot be deleted are tried again by the next call."""
         changes: list[NameChange] = []
-        tables: dict[str, Moved] = {}
-        for outcome in outcomes:
-            tree = self._trees.get(outcome.tree)
-            if tree is None:
-                continue
-            if outcome.moved and outcome.moved not in tables:
-                tables[outcome.moved] = Moved.read(self.directory / "moved" / outcome.moved)
+        ours = [(tree, outcome) for outcome in outcomes if (tree := self._trees.get(outcome.tree)) is not None]
+        for tree, outcome in ours:
             why = outcome.error or outcome.quarantined
             if why is not None:
                 self._report(tree, outcome, why)
+            if outcome.quarantined:
+                tree.writable = False
+        tables = self._read_tables(outcome for _, outcome in ours)
+        for tree, outcome in ours:
             if outcome.error is not None:
                 continue
             with tree.lock:
                 tree.rebase(outcome.seq, outcome.ours_pdh or outcome.pdh)
                 if not outcome.effects:
                     tree.version, tree.pdh = outcome.version, outcome.pdh
-            if outcome.quarantined:
-                tree.writable = False
         done = {outcome.tree for outcome in outcomes if outcome.error is None}
         whole = len(done) == len(outcomes)
         if done and whole:
@@ -167,16 +175,25 @@ class Workspace:
             with self.shared.sharing:
                 settled = self._settle(moved)
             if settled and whole:  # else the next table takes in what it says
-                (self.directory / "moved" / name).unlink(missing_ok=True)
+                with _reported():
+                    (self.directory / "moved" / name).unlink(missing_ok=True)
         if not tables:
             self._settle(None)
-        for outcome in outcomes:
-            tree = self._trees.get(outcome.tree)
-            if tree is not None and outcome.effects and outcome.error is None:
+        for tree, outcome in ours:
+            if outcome.effects and outcome.error is None:
                 changes.extend(take_effects(tree, outcome))
         with self.shared.sharing:
             self._drop_unneeded()
+            self._carry_forward()
         return changes
+
+    def _read_tables(self, outcomes: Iterable[Outcome]) -> dict[str, Moved]:
+        """What *outcomes* tell of moved bytes, by the name of the table."""
+        names = {outcome.moved for outcome in outcomes if outcome.moved}
+        try:
+            return {name: Moved.read(self.directory / "moved" / name) for name in sorted(names)}
+        except OSError as exc:
+            raise StoreUnavailable(f"what a commit moved cannot be read: {exc}") from exc
 
     def _settle(self, moved: Moved | None) -> bool:
         """Replace references into log and spool by locators, a file at a time so that nobody waits long; forget files
@@ -217,36 +234,86 @@ class Workspace:
 
     def _drop_unneeded(self) -> None:
         """Delete sealed blocks and log files that no record, node, handle or unlinked file needs."""
-        used, first_log = self._references()
+        used, data = self._references()
         for block in self.shared.blocks.all():
             owner = block.file.tree
             covered = isinstance(owner, LiveTree) and (owner.no not in self._trees or block.seal_seq <= owner.asof)
             if block.state in (State.COMMITTED, State.ERROR) and block.no not in used and covered:
                 self.shared.discard(block)
-        for number in self.log.numbers():
-            if number < first_log and all(
-                no not in self._trees or seq <= self._trees[no].asof for no, seq in self.shared.log_seqs(number).items()
-            ):
-                self.shared.drop_log(number)
+        self.shared.blocks.unlink_left()
+        kept: set[int] = set()  # trees that were closed with changes: a reader needs their records without a gap
+        files = {self.log.file_of(address) for address in data}
+        with _reported():
+            for number in self.log.numbers():
+                uses = self.shared.log_uses(number)
+                if number in files or any(not self._is_covered(tree, use.last) for tree, use in uses.items()):
+                    kept |= self._abandoned & set(uses)
+                elif number < self.log.file_number and not kept & set(uses):
+                    self.shared.drop_log(number)
 
-    def _references(self) -> tuple[set[int], int]:
-        """The buffer blocks that files refer to, and the first log file that is needed."""
+    def _carry_forward(self) -> None:
+        """If the log is longer than it may be, rewrite what is needed of the file of which that is the least.
+
+        One file a call: it is read whole. Nothing is lost if we die at any point: copies and originals are one."""
+        sizes = self.log.sizes()
+        if sum(sizes.values()) <= carrying.SLACK_BYTES:
+            return
+        uses = {number: self.shared.log_uses(number) for number in sizes}
+        needed = {
+            number: sum(use.needed_bytes(self._trees[no].asof) for no, use in rows.items() if no in self._trees)
+            for number, rows in uses.items()
+        }
+        _, data = self._references()
+        for address, length in data.items():
+            if (number := self.log.file_of(address)) in needed:
+                needed[number] += length
+        able = {number: (size, needed[number] if not self._abandoned & set(uses[number]) else size)
+                for number, size in sizes.items()}  # fmt: skip
+        chosen = carrying.choose(able, carrying.SLACK_BYTES)
+        if chosen is None:
+            return
+        starts = sorted(data)
+
+        def has_reference(first: int, length: int) -> bool:
+            index = bisect_left(starts, first)
+            return index < len(starts) and starts[index] < first + length
+
+        wanted = carrying.Needed(lambda tree, seq: not self._is_covered(tree, seq), has_reference)
+        with _reported():
+            self.shared.carry(chosen, carrying.copies(log_path(self.directory, chosen), chosen, wanted))
+
+    def _is_covered(self, tree: int, seq: int) -> bool:
+        """Whether a commit covers record *seq* of a tree, or nobody wants it any more."""
+        live = self._trees.get(tree)
+        return live is None or seq <= live.asof
+
+    def _references(self) -> tuple[set[int], dict[int, int]]:
+        """The buffer blocks that files refer to, and the inline data: log address -> length."""
         used: set[int] = set()
-        first_log = self.log.file_number
+        data: dict[int, int] = {}
         for tree in self.trees:
             with tree.lock:
                 for file in tree.unsettled.values():
                     for segment in file.segments:
                         if segment.ref == LOG:
-                            first_log = min(first_log, segment.offset >> 32)
+                            data[segment.offset] = max(segment.length, data.get(segment.offset, 0))
                         elif isinstance(segment.ref, int) and segment.ref > 0:
                             used.add(segment.ref)
-        return used, first_log
+        return used, data
 
     def close(self) -> None:
         """Close files. Nothing is deleted: a clean end is the owner's to declare."""
         self.log.close()
         self.shared.blocks.close()
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """A file that cannot be deleted, or rewritten, is a line in the log and no more: the next round tries again."""
+    try:
+        yield
+    except (ArvfuseError, OSError) as exc:
+        log.warning("not deleted, tried again later: %s", exc)
 
 
 def _refers_here(file: FileNode) -> bool:

@@ -96,6 +96,7 @@ class Engine:
         self._lock: Final = threading.Lock()  # a leaf: dict work only
         # By uuid or portable data hash; guarded by: _lock. Not the Pending of what is open: it keeps all who waited.
         self._opened: dict[str, Pending[LiveTree] | LiveTree] = {}
+        self._identities: dict[int, str] = {}  # of open trees; guarded by: _lock
 
     def open_collection(self, identity: str) -> Pending[LiveTree]:
         """The live tree of a uuid or portable data hash. NoSuchRecord, StoreUnavailable."""
@@ -104,6 +105,8 @@ class Engine:
             if isinstance(known, Future):
                 return known
             opening: Pending[LiveTree] = Future()
+            if known is not None and known.retired:
+                known = None
             if known is None:
                 self._opened[identity] = opening
         if known is not None:
@@ -122,6 +125,13 @@ class Engine:
     def commit(self, trees: Sequence[LiveTree]) -> Pending[list[Outcome]]:
         """Everything that *trees* hold now is stored and saved. NotCommitted."""
         return self._housekeeper.commit(trees)
+
+    def forget(self, live: LiveTree) -> None:
+        """The tree was closed: the next who asks for it gets another."""
+        with self._lock:
+            identity = self._identities.pop(live.no, "")
+            if self._opened.get(identity) is live:
+                del self._opened[identity]
 
     def statfs(self) -> Space:
         """The store's room."""
@@ -150,6 +160,7 @@ class Engine:
             return
         with self._lock:
             self._opened[identity] = live
+            self._identities[live.no] = identity
         opening.set_result(live)
 
 

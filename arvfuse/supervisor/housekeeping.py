@@ -5,8 +5,8 @@ for), lets one commit run at a time, takes outcomes and events from the backend,
 engine's request threads only hand in what they want. Never once per close: an unasked commit waits until the last
 one's duration has passed again, so its cost grows with time and data, not with files.
 
-Failure: a commit that failed is tried again, later each time; who asked for it is told. An error that nobody foresaw
-ends the thread, is logged, and fails whoever asks afterwards.
+Failure: a commit that failed, or whose outcome could not be taken in, is tried again, later each time; who asked for it
+is told. An error that nobody foresaw ends the thread, is logged, and fails whoever asks afterwards.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from arvfuse.errors import ArvfuseError, NotCommitted, StoreUnavailable
 from arvfuse.model.collections import Change, CollectionRecord
 from arvfuse.model.manifests import Manifest
 from arvfuse.ports import Clock
+from arvfuse.sdk.closing import TREE_BYTES, retire
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.trimming import NODE_BYTES, settle_on, trim
 from arvfuse.sdk.workspace import Workspace
+from arvfuse.supervisor.repacking import Repacker, unsettled
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ _IDLE_TICK_S: Final = 0.25
 _FIRST_RETRY_S: Final = 1.0
 _LAST_RETRY_S: Final = 60.0
 _TRIM_PAUSE_S: Final = 5.0
+_LOOK_PAUSE_S: Final = 1.0  # between two looks at how much memory trees use
 
 
 class Backend(Protocol):
@@ -62,6 +65,10 @@ class Shown(Protocol):
     def expire(self) -> bool: ...
 
     def knows(self, number: int) -> bool: ...
+
+    def trees_in_use(self) -> set[int]: ...
+
+    def tree_closed(self, live: LiveTree) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +117,8 @@ class Housekeeper:
         self._stale: Final[dict[int, LiveTree]] = {}  # changed elsewhere, not taken in yet
         self._refreshing: LiveTree | None = None
         self._trim_at = 0.0
+        self._used_at: Final[dict[int, float]] = {}  # tree -> when it was seen in use
+        self._repacker: Final = Repacker(link, clock, self._came_back)
         self._settled: Final[dict[int, str]] = {}  # tree -> the hash of the text on which it was settled last
 
     def __repr__(self) -> str:
@@ -160,6 +169,8 @@ class Housekeeper:
             self._start_commit()
         if self._stale and not self._in_flight and self._refreshing is None:
             self._refresh_one()
+        if not self._in_flight:
+            self._repacker.step()
         if self._shown is not None:
             self._shown.expire()
             self._trim(self._shown)
@@ -255,12 +266,17 @@ class Housekeeper:
             asked.done.set_exception(failure)
             return
         outcomes = [Outcome.from_json(outcome) for outcome in answer.result()["outcomes"]]
-        for change in self._workspace.take(outcomes):
-            if self._shown is not None:
-                self._shown.name_changed(change.parent, change.name)
         quarantined = [outcome.quarantined for outcome in outcomes if outcome.quarantined]
         with self._lock:
             self._troubles.extend(quarantined)
+        changed = unsettled(self._workspace.trees)
+        try:
+            self._take(outcomes)
+        except ArvfuseError as error:  # as if the answer were lost: the next commit tells it again
+            self._failed(started, str(error))
+            asked.done.set_exception(NotCommitted(str(error)))
+            return
+        self._repacker.note(changed)
         errors = [f"{outcome.uuid or f'tree {outcome.tree}'}: {outcome.error}" for outcome in outcomes if outcome.error]
         if errors:
             self._failed(started, "; ".join(errors))
@@ -321,23 +337,61 @@ class Housekeeper:
             self._stale[tree.no] = tree  # changed here meanwhile: once more, if the commit has not merged it
             return
         outcome = Outcome.from_json({**answer.result()["outcome"], "seq": tree.asof})
-        for change in self._workspace.take([outcome]):
+        try:
+            self._take([outcome])
+        except ArvfuseError as error:
+            log.warning("%s: not refreshed: %s", tree.uuid, error)
+
+    def _take(self, outcomes: Sequence[Outcome]) -> None:
+        """Act on *outcomes*; the kernel is told of names that a merge changed."""
+        for change in self._workspace.take(outcomes):
             if self._shown is not None:
                 self._shown.name_changed(change.parent, change.name)
 
     # memory
 
     def _trim(self, shown: Shown) -> None:
-        """Keep the nodes in memory within half of what the mount may use, as far as the kernel lets go of them."""
-        trees = self._workspace.trees
+        """Keep trees and nodes within half of what the mount may use, as far as the kernel lets go of them."""
         now = self._clock.monotonic()
-        if sum(tree.loaded for tree in trees) * NODE_BYTES <= self._memory_bytes // 2 or now < self._trim_at:
+        if now < self._trim_at:
+            return
+        self._trim_at = now + _LOOK_PAUSE_S
+        if not self._is_above_half():
             return
         self._trim_at = now + _TRIM_PAUSE_S
+        self._close_idle(shown, now)
+        if not self._is_above_half():
+            return
+        trees = self._workspace.trees
         for tree in trees:
             trim(tree, shown.knows)
             if tree.root.below_changed and tree.uuid is not None and self._settled.get(tree.no) != tree.pdh:
                 self._settle(tree)
+
+    def _is_above_half(self) -> bool:
+        used = sum(TREE_BYTES + tree.loaded * NODE_BYTES for tree in self._workspace.trees)
+        return used > self._memory_bytes // 2
+
+    def _close_idle(self, shown: Shown, now: float) -> None:
+        """Close trees that were not in use for a while, those first that are unused for longest."""
+        trees, busy = self._workspace.trees, shown.trees_in_use()
+        for tree in trees:
+            if tree.no in busy or tree.no not in self._used_at:
+                self._used_at[tree.no] = now
+        idle = [
+            tree for tree in trees if now - self._used_at[tree.no] >= _TRIM_PAUSE_S and tree is not self._refreshing
+        ]
+        used = sum(TREE_BYTES + tree.loaded * NODE_BYTES for tree in trees)
+        for tree in sorted(idle, key=lambda tree: self._used_at[tree.no]):
+            if used <= self._memory_bytes // 2:
+                break
+            if retire(tree):
+                self._workspace.close_tree(tree)
+                shown.tree_closed(tree)
+                self._used_at.pop(tree.no, None)
+                self._stale.pop(tree.no, None)
+                self._settled.pop(tree.no, None)
+                used -= TREE_BYTES + tree.loaded * NODE_BYTES
 
     def _settle(self, tree: LiveTree) -> None:
         """Have the text of the newest commit opened, so that the next round can trim what was changed before it."""
@@ -349,6 +403,11 @@ class Housekeeper:
                 return
             record = decode_record(answer.result()["entry"])
             if isinstance(record, CollectionRecord) and record.pdh == pdh == tree.pdh:
-                settle_on(tree, Manifest(Path(answer.result()["manifest"]).read_bytes()))
+                try:
+                    text = Path(answer.result()["manifest"]).read_bytes()
+                except OSError as error:  # what cannot be read now is trimmed after the next commit
+                    log.warning("%s: not trimmed: %s", tree.uuid, error)
+                    return
+                settle_on(tree, Manifest(text))
 
         answer.add_done_callback(lambda _: self._came_back(settle))

@@ -25,6 +25,7 @@ from arvfuse.model.collections import Change
 from arvfuse.notify import Notifier
 from arvfuse.operations import Operations
 from arvfuse.ports import Clock
+from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode
 from arvfuse.settings import Settings
 from arvfuse.supervisor.driving import Driver, wanted
@@ -87,6 +88,15 @@ class ServedMounts:
     def knows(self, number: int) -> bool:
         """Whether any of the mounts' kernels holds the number."""
         return any(served.operations.knows(number) for served in self._all())
+
+    def trees_in_use(self) -> set[int]:
+        """The trees of which any of the kernels knows a node, or has one open."""
+        return set().union(*(served.operations.trees_in_use() for served in self._all()))
+
+    def tree_closed(self, live: LiveTree) -> None:
+        """A tree that was not in use was closed."""
+        for served in self._all():
+            served.operations.tree_closed(live)
 
     def _all(self) -> list[Served]:
         with self._lock:

@@ -81,9 +81,11 @@ def test_the_fixed_parts_have_these_sizes() -> None:
             "Forget": Forget(1),
         }.items()
     }
+    measured["Carried"] = len(records.encode_carried([]))
     each = {
         "Segments": len(records.encode(one)) - measured["Segments"],
         "Seal": len(records.encode(other)) - measured["Seal"],
+        "Carried": len(records.encode_carried([(1, b"")])) - measured["Carried"],
     }
     measured["WriteInline"] = INLINE_BODY_BYTES
     said = {kind: cells[0] for kind, cells in rows("type").items()}

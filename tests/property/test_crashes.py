@@ -11,8 +11,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.crashworld import PIECE, SMALL, World, small_sizes
+from tests.support.crashworld import World
 from tests.support.profiles import searching
+from tests.support.smallsizes import PIECE, SMALL, small_sizes
 
 # Thousands of fsyncs mean nothing here, so they are to cost nothing.
 MEMORY = next((path for path in ("/dev/shm",) if os.access(path, os.W_OK)), None)
@@ -46,12 +47,22 @@ CHANGES = st.one_of(
     op("open", INDEX, st.booleans()),
     op("shut", INDEX),
 )
+REFUSED = st.one_of(
+    op("full", st.just("create"), INDEX, NAMES),
+    op("full", st.just("mkdir"), INDEX, NAMES),
+    op("full", st.just("remove"), INDEX, NAMES),
+    op("full", st.just("rename"), INDEX, NAMES, INDEX, NAMES),
+    op("full", st.just("truncate"), INDEX, OFFSETS),
+    op("full", st.just("copy"), INDEX, INDEX),
+)
 EVENTS = st.one_of(
     op("feed", STORE),
     op("restart"),
     op("foreign", INDEX, NAMES, st.sampled_from(["put", "put", "delete"])),
     op("refresh", INDEX),
     op("trim"),
+    op("repack", INDEX),
+    op("reopen", INDEX),
     op("fsync", INDEX),
 )
 START = op("start", INDEX)
@@ -63,6 +74,9 @@ OPERATIONS = st.one_of(
     st.tuples(START, CHANGES, CHANGES, FINISH),
     st.tuples(START, EVENTS, CHANGES, FINISH),
     st.tuples(op("crash", STORE)),
+    st.tuples(CHANGES, REFUSED),
+    st.tuples(CHANGES, op("churn", INDEX)),
+    st.tuples(CHANGES, op("churn", INDEX), op("churn", INDEX)),
 )
 
 

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from arvfuse.backend.lookups import Lookups
 from arvfuse.catalogs.memory import MemoryCatalog
-from arvfuse.errors import ArvfuseError
+from arvfuse.errors import ArvfuseError, LogFailed, StoreUnavailable
 from arvfuse.model.collections import MountId, Save
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh
-from arvfuse.sdk import content, live, pack, workspace
-from arvfuse.sdk import tree as tree_module
+from arvfuse.sdk.closing import retire
 from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.live import LiveTree
+from arvfuse.sdk.log import log_path
 from arvfuse.sdk.nodes import DirNode, FileNode, Node
 from arvfuse.sdk.outcome import Outcome
+from arvfuse.sdk.repacking import is_fragmented, repack
 from arvfuse.sdk.tree import Tree
 from arvfuse.sdk.trimming import settle_on, trim
 from arvfuse.stores.faulty import Faulty
@@ -33,27 +32,10 @@ from tests.support.catalogs import FaultyCatalog
 from tests.support.clock import FakeClock
 from tests.support.hosts import InlinePool
 from tests.support.sessions import Contents, Session, contents, locators, saved_contents
+from tests.support.smalldisk import files_end_at
+from tests.support.smallsizes import SMALL
 
-PIECE = 4096
-SMALL = 600
 Place = tuple[bytes, ...]
-
-
-@contextmanager
-def small_sizes() -> Iterator[None]:
-    """Pieces of 4 KiB, small files up to 600 bytes, log files of 3,000 bytes."""
-    sizes: list[tuple[Any, dict[str, int]]] = [
-        (content, {"SMALL_BYTES": SMALL, "INLINE_PARTS": 3, "BLOCK_BYTES": PIECE}),
-        (live, {"EARLY_SEAL_BYTES": 1500}),
-        (pack, {"PACK_BELOW": SMALL, "MANY_SEGMENTS": 6, "BLOCK_BYTES": PIECE, "_READ_BYTES": 700}),
-        (tree_module, {"BLOCK_BYTES": PIECE}),
-        (workspace, {"MIN_LOG_FILE_BYTES": 3000, "LOG_FILE_BYTES": 3000}),
-    ]
-    with ExitStack() as patches:
-        for module, values in sizes:
-            for name, value in values.items():
-                patches.enter_context(patch.object(module, name, value))
-        yield
 
 
 class File:
@@ -121,10 +103,7 @@ class World:
         self.flight = None
         for side in self.sides:
             self.trees.append(self.session.open(self.sound.get(side.uuid)))
-            side.base = saved_contents(self.sound, self.blocks, side.uuid)
-            side.foreign = False
-            side.theirs.clear()
-            side.entries = {path: None if data is None else File(data) for path, data in side.base.items()}
+            self.opened(side)
 
     def close(self) -> None:
         self.session.close()
@@ -306,6 +285,23 @@ class World:
                 settle_on(tree, Manifest(self.sound.manifest(tree.pdh)))  # type: ignore[arg-type] # a PDH
             trim(tree, lambda _: False)
 
+    def reopen(self, which: int) -> None:
+        """A tree that nobody uses is closed; it is opened again from what its record is now."""
+        index = which % 2
+        tree, side = self.trees[index], self.sides[index]
+        if self.flight is not None or any(node.tree is tree for node, _, _ in self.handles) or not retire(tree):
+            return
+        self.session.workspace.close_tree(tree)
+        self.trees[index] = self.session.open(self.sound.get(side.uuid))
+        self.opened(side)
+
+    def opened(self, side: Side) -> None:
+        """A tree is what its record is."""
+        side.base = saved_contents(self.sound, self.blocks, side.uuid)
+        side.foreign = False
+        side.theirs.clear()
+        side.entries = {path: None if data is None else File(data) for path, data in side.base.items()}
+
     # names
 
     def find(self, place: tuple[int, Place]) -> Node:
@@ -354,6 +350,8 @@ class World:
             return
         try:
             self.trees[which].rename(self.find((which, path)), name, self.find((other, new_path)), new_name)  # type: ignore[arg-type] # directories
+        except LogFailed:
+            raise
         except ArvfuseError:
             into_itself = which == other and new[: len(old)] == old
             assert into_itself or new in targets, "refused without a reason"
@@ -412,6 +410,14 @@ class World:
                 target[0].tree.set_content(target[0], parts)  # type: ignore[attr-defined] # a live tree
             target[1].data = bytearray(source[1].data)
 
+    def repack(self, index: int) -> None:
+        """A fragmented file is repacked, which changes nothing that it contains."""
+        place = self.file(index)
+        node = self.find(place) if place is not None else None
+        if isinstance(node, FileNode) and is_fragmented(parts := node.parts()):
+            (made,) = repack(self.blocks, self.top / "repack", [parts])
+            assert node.tree.repack(node, node.version, made) != bool(node.buffers)  # type: ignore[attr-defined] # a live tree
+
     def open(self, index: int, write: bool) -> None:
         place = self.file(index)
         if place is not None:
@@ -425,6 +431,36 @@ class World:
         if self.handles:
             node, _, write = self.handles.pop(index % len(self.handles))
             node.tree.closed(node, write=write)  # type: ignore[attr-defined] # a live tree
+
+    def churn(self, which: int) -> None:
+        """So much is written to one collection, and committed, that the log goes on in another file."""
+        if self.flight is not None:
+            return
+        side, tree = self.sides[which % 2], self.trees[which % 2]
+        for name in (b"z0", b"z1", b"z2", b"z3", b"z4"):
+            if (name,) not in side.entries:
+                tree.create(tree.root, name)
+                side.entries[name,] = File()
+            node, file = tree.lookup(tree.root, name), side.entries[name,]
+            assert isinstance(node, FileNode)
+            assert file is not None
+            data = self.data(SMALL - 10)
+            tree.write(node, 0, data)
+            file.data[: len(data)] = data
+        self.start(which % 2)
+        self.finish("told", "", "", "")
+
+    def full(self, verb: str, *args: Any) -> None:
+        """The disk of the log takes no more: a change is refused, and was never made; then this life ends."""
+        log = self.session.workspace.log
+        log.flush(log.seq)
+        path = log_path(self.session.directory, log.file_number)
+        with files_end_at(path.stat().st_size if path.exists() else 0):
+            try:
+                getattr(self, verb)(*args)
+            except (LogFailed, StoreUnavailable):  # of the log, or of the spool
+                self.check()
+        self.crash("")
 
     def fsync(self, index: int) -> None:
         if found := self.target(index):

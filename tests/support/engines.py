@@ -133,6 +133,9 @@ class FakeEngine:
         done.set_result(outcomes)
         return done
 
+    def forget(self, live: LiveTree) -> None:
+        self.open = {identity: tree for identity, tree in self.open.items() if tree is not live}
+
     def statfs(self) -> Space:
         return Space(total_bytes=1 << 40, free_bytes=1 << 39)
 

@@ -1,4 +1,4 @@
-"""Disks that are full: one of its own for a script (a tmpfs in a mount namespace), or a limit on our own files."""
+"""Disks that are full: one of its own for a script (a tmpfs in a mount namespace), or limits of our own process."""
 
 from __future__ import annotations
 
@@ -52,3 +52,14 @@ def files_end_at(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Nothing can be opened: the process has all the descriptors that it may have."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

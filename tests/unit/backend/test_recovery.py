@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from arvfuse.backend import mountdirs
@@ -106,3 +109,21 @@ def test_a_summary_tells_committed_from_left():
     assert summary(MountId("m"), outcomes) == Recovered(
         mount=MountId("m"), committed=("a",), quarantined=("kept as d",), left=("b: away",)
     )
+
+
+@pytest.mark.parametrize("how", ["missing", "torn"])
+def test_a_spool_file_that_a_power_cut_took_is_one_line_that_names_it(how: str, tmp_path: Path) -> None:
+    parts = memory_parts(tmp_path)
+    record = parts.catalog.create(name="one")
+    dead = leave_changes(parts, record, b"big", bytes(3 << 20))
+    (spooled,) = (dead.path / "spool").iterdir()
+    if how == "missing":
+        spooled.unlink()
+    else:
+        os.truncate(spooled, 1000)
+    dead.unlock()
+    (result,) = recover_all(parts)
+    (line,) = result.left
+    assert line.startswith(f"{record.uuid}: spool file {spooled}: ")
+    assert "\n" not in line
+    assert (result.committed, spooled.parent.is_dir()) == ((), True)

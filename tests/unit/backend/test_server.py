@@ -86,6 +86,9 @@ def test_it_looks_up_and_commits(run):
     assert [outcome["error"] for outcome in reply["outcomes"]] == [None]
     assert running.parts.catalog.get(made["uuid"]).version == 2
     assert running.link.request("barrier").result(PATIENCE_S) == {}
+    blocks = [running.parts.store.put(data) for data in (b"foo", b"bar")]
+    repacked = running.link.request("repack", files=[[(3, block, 0) for block in blocks]]).result(PATIENCE_S)
+    assert [[length for length, _, _ in parts] for parts in repacked["files"]] == [[6]]
     assert "recovering" in running.link.request("status").result(PATIENCE_S)
     workspace.close()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arvfuse.model.escapes import escape, unescape
+from arvfuse.model.escapes import escape, show, unescape
 from tests.support.profiles import searching
 
 
@@ -49,6 +49,11 @@ def test_escape(name: bytes, text: bytes) -> None:
 )
 def test_unescape(text: bytes, name: bytes) -> None:
     assert unescape(text) == name
+
+
+def test_a_message_shows_any_name_as_text() -> None:
+    assert show("café".encode()) == "café"
+    assert show(b"caf\xff") == "caf\udcff"
 
 
 @searching(full=5000)

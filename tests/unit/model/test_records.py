@@ -25,11 +25,13 @@ from arvfuse.model.records import (
     Attrs,
     Base,
     Boundary,
+    Carried,
     Create,
     Forget,
     Merged,
     Mkdir,
     Move,
+    Placed,
     Record,
     Remove,
     Rename,
@@ -42,6 +44,7 @@ from arvfuse.model.records import (
     check_file_header,
     decode,
     encode,
+    encode_carried,
     encode_inline,
     file_header,
     frame,
@@ -101,7 +104,7 @@ def test_a_record_comes_back_as_it_was(body: Any) -> None:
 
 
 def test_every_type_was_tried() -> None:
-    assert {type(body) for body in BODIES} | {WriteInline} == set(TYPES) == set(CODES)
+    assert {type(body) for body in BODIES} | {WriteInline, Carried} == set(TYPES) == set(CODES)
     assert sorted(CODES.values()) == list(range(1, len(TYPES) + 1))
     assert all(TYPES[code - 1] is kind for kind, code in CODES.items())
 
@@ -268,3 +271,19 @@ def test_any_log_is_read_up_to_any_cut(bodies: list[Any], data: st.DataObject) -
     found = read(whole[:cut])
     assert [record.body for record in found] == bodies[: sum(end <= cut for end in ends)]
     assert [record.end for record in found] == ends[: len(found)]
+
+
+def test_carried_records_are_what_they_were_and_know_where_they_are() -> None:
+    base = address_of(3, 100)
+    first = framed(Create(5, 1, b"name", 0), seq=7)
+    second = inline(5, 0, b"0123456789", seq=8)
+    (one, two) = list(parse(memoryview(first + second), base))
+    body = encode_carried([(one.end, first), (two.end, second)])
+    now = address_of(9, 500)
+    (record,) = parse(memoryview(b"".join(frame(20, 0, 0, 0, CODES[Carried], body))), now)
+    assert isinstance(record.body, Carried)
+    placed = record.body.records
+    assert [each.record for each in placed] == [one, two]
+    assert [each.end - each.start for each in placed] == [len(first), len(second)]
+    assert placed[1] == Placed(two, record.end - len(second), record.end)
+    assert placed[0].end == placed[1].start - 8

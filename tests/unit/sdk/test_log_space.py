@@ -1,11 +1,19 @@
-"""The log on a full disk: the reserve first, then nothing more is taken, and what was promised stays readable."""
+"""The log on a full disk: the reserve first, then nothing more is taken, and what was promised stays readable.
+
+Without descriptors it goes on in the file that it has."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from arvfuse.sdk.log import RESERVE_BYTES, LogWriter
-from tests.support.smalldisk import run_on_small_disk
+import pytest
+
+from arvfuse.errors import StoreUnavailable
+from arvfuse.model import records
+from arvfuse.sdk.log import RESERVE_BYTES, LogReader, LogWriter, log_numbers
+from tests.support.clock import FakeClock
+from tests.support.smalldisk import no_descriptors, run_on_small_disk
 
 DISK = 1 << 20
 PRELUDE = f"""
@@ -98,3 +106,119 @@ reserve = failure(lambda: writer(reserve_bytes={RESERVE_BYTES}))
 print(json.dumps({{"failure": reserve, "left": os.listdir(top / "log")}}))
 """
     assert run(script, tmp_path) == {"failure": "NoSpace", "left": []}
+
+
+def test_while_the_reserve_is_in_use_nothing_new_is_begun_and_what_was_is_finished(tmp_path: Path) -> None:
+    """Promise D4: create and open for writing find no space, the handles that are open go on, and so does deleting."""
+    script = """
+from arvfuse.model.collections import MountId
+from arvfuse.sdk.workspace import Workspace
+from arvfuse.stores.memory import MemoryStore
+
+space = Workspace(top, mount=MountId("m"), store=MemoryStore(), clock=SystemClock(), reserve_bytes=256 << 10)
+tree = space.open_tree(None, None, kind="output")
+file = tree.create(tree.root, b"open")
+other = tree.create(tree.root, b"other")
+tree.opened(file, write=True)
+fill(leave=20_000)
+written = [tree.write(file, number * 10_000, b"x" * 10_000) for number in range(5)]
+full = [
+    failure(lambda: tree.create(tree.root, b"new")), failure(lambda: tree.mkdir(tree.root, b"new")),
+    failure(lambda: tree.opened(other, write=True)), failure(lambda: tree.opened(other, write=False)),
+    failure(lambda: tree.unlink(tree.root, b"other")), failure(lambda: tree.append(file, b"more")),
+]
+handles = other.handles, other.writers
+(top / "ballast").unlink()
+again = failure(lambda: tree.create(tree.root, b"new"))
+print(json.dumps({
+    "written": written, "full": full, "handles": handles, "again": again, "size": file.size,
+    "reserve": (top / "log" / "reserve").stat().st_size,
+}))
+"""
+    found = run(script, tmp_path)
+    assert found == {
+        "written": [10_000] * 5, "full": ["NoSpace", "NoSpace", "NoSpace", None, None, None], "handles": [1, 0],
+        "again": None, "size": 50_004, "reserve": 256 << 10,
+    }  # fmt: skip
+
+
+def test_with_the_reserve_gone_too_what_is_refused_is_not_there(tmp_path: Path) -> None:
+    script = """
+from arvfuse.model.collections import MountId
+from arvfuse.sdk.workspace import Workspace
+from arvfuse.stores.memory import MemoryStore
+
+space = Workspace(top, mount=MountId("m"), store=MemoryStore(), clock=SystemClock(), reserve_bytes=64 << 10)
+tree = space.open_tree(None, None, kind="output")
+file = tree.create(tree.root, b"open")
+fill(leave=0)
+failures, done = [], 0
+while not failures:
+    failures = [why for why in [failure(lambda: tree.append(file, b"x" * 10_000))] if why]
+    done += not failures
+failures.append(failure(lambda: tree.unlink(tree.root, b"open")))
+failures.append(failure(lambda: tree.rename(tree.root, b"open", tree.root, b"x")))
+print(json.dumps({
+    "failures": failures, "size": file.size - done * 10_000, "some": done > 3,
+    "names": [name.decode() for name, _ in tree.entries(tree.root)],
+    "read": len(bytes(tree.read(file, 0, 1 << 20))) - file.size,
+}))
+"""
+    found = run(script, tmp_path)
+    assert found == {"failures": ["LogFailed"] * 3, "size": 0, "some": True, "names": ["open"], "read": 0}
+
+
+INLINE = records.CODES[records.WriteInline]
+
+
+def put(log: LogWriter, size: int) -> int:
+    seq, address = log.append(1, INLINE, records.encode_inline(5, 0), b"x" * size)
+    log.flush(seq)
+    return address
+
+
+def lengths(directory: Path) -> list[int]:
+    reader = LogReader(directory)
+    found = [record.body.length for record in reader.read() if isinstance(record.body, records.WriteInline)]
+    reader.close()
+    return found
+
+
+@pytest.mark.parametrize("ahead", [0, 600], ids=["in the first half", "in the second half"])
+def test_without_descriptors_the_current_file_grows(
+    ahead: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = LogWriter(tmp_path, boot_id=bytes(16), clock=FakeClock(), file_bytes=1000)
+    put(log, 100)
+    if ahead:
+        put(log, ahead)  # there the next file is opened
+    with no_descriptors():
+        for size in (500, 501, 502, 503):
+            put(log, size)
+    numbers = log.numbers()
+    assert numbers == ([1, 2] if ahead else [1])
+    put(log, 504)  # the descriptor comes back
+    put(log, 505)
+    assert log.numbers() == log_numbers(tmp_path) == [*numbers, numbers[-1] + 1]
+    assert lengths(tmp_path) == [100, *([ahead] if ahead else []), 500, 501, 502, 503, 504, 505]
+    assert caplog.text.count("cannot be opened") == 1
+    log.close()
+    assert os.listdir(tmp_path / "log") == [f"{number:08d}" for number in log_numbers(tmp_path)]
+
+
+def test_a_mount_has_its_first_file_open_before_it_begins(tmp_path: Path) -> None:
+    log = LogWriter(tmp_path, boot_id=bytes(16), clock=FakeClock(), reserve_bytes=4096)
+    with no_descriptors():
+        put(log, 100)
+    assert (log.numbers(), lengths(tmp_path)) == ([1], [100])
+    log.close()
+
+
+def test_a_sync_that_finds_no_descriptor_is_repeated(tmp_path: Path) -> None:
+    log = LogWriter(tmp_path, boot_id=bytes(16), clock=FakeClock())
+    put(log, 100)
+    with no_descriptors(), pytest.raises(StoreUnavailable):
+        log.sync()
+    log.sync()
+    put(log, 100)
+    log.close()

@@ -16,7 +16,7 @@ from arvfuse.model.ranges import HOLE, LOG, Part, SegmentMap
 from arvfuse.model.records import Base
 from arvfuse.sdk.moved import Entry
 from arvfuse.sdk.nodes import FileNode
-from arvfuse.sdk.pack import MANY_SEGMENTS, PACK_BELOW, Packer, block_entries, groups, local_files, plan
+from arvfuse.sdk.pack import MANY_SEGMENTS, PACK_BELOW, Packer, block_entries, groups, local_files, plan, runs
 from arvfuse.sdk.putpool import Stored
 from arvfuse.sdk.replica import ReplicaTree, make_directories
 from arvfuse.stores.faulty import Faulty
@@ -261,3 +261,12 @@ def test_a_complete_piece_of_a_big_file_becomes_one_block(session: Session, stor
     text = session.catalog.manifest(session.catalog.get(record.uuid).pdh).decode()
     assert text == f". {md5(data[:BLOCK_BYTES])}+{BLOCK_BYTES} {md5(b'rest')}+4 0:{len(data)}:f\n"
     assert bytes(tree.read(file, BLOCK_BYTES - 2, 10)) == data[BLOCK_BYTES - 2 :]
+
+
+def test_runs_end_at_holes_and_where_a_piece_of_the_file_does() -> None:
+    parts = [(10, A, 0), (5, B, 0), (7, HOLE, 0), (BLOCK_BYTES, A, 5), (3, 7, 0)]
+    found = [[(s.start, s.length, s.offset) for s in run] for run in runs(SegmentMap(parts))]
+    assert found == [
+        [(0, 10, 0), (10, 5, 0)], [(22, BLOCK_BYTES - 22, 5)],
+        [(BLOCK_BYTES, 22, BLOCK_BYTES - 17), (BLOCK_BYTES + 22, 3, 0)],
+    ]  # fmt: skip

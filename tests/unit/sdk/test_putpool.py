@@ -71,7 +71,7 @@ def test_a_file_that_is_gone_or_too_short_is_no_block(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="No such file"):
         put_ranges(store, tmp_path / "nothing", [(0, 1)])
     path = spool(tmp_path, b"0123456789")
-    with pytest.raises(Damaged):
+    with pytest.raises(Damaged, match=f"spool file {path}: shorter"):
         put_ranges(store, path, [(0, 11)])
     assert (list(store.blocks()), os.listdir(path.parent)) == ([], ["7"])
 

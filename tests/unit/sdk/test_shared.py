@@ -15,7 +15,7 @@ from arvfuse.model.ranges import HOLE, LOG
 from arvfuse.sdk.blocks import DroppedBlock
 from arvfuse.sdk.log import DroppedLog, LogWriter
 from arvfuse.sdk.nodes import FileNode
-from arvfuse.sdk.shared import STALL_BOUND_S, Numbers, Shared
+from arvfuse.sdk.shared import STALL_BOUND_S, LogUse, Numbers, Shared
 from arvfuse.stores.memory import MemoryStore
 from arvfuse.sync import SpoolAccount
 from tests.support.clock import FakeClock
@@ -108,10 +108,14 @@ def test_a_log_file_knows_its_trees_and_its_bytes(shared: Shared) -> None:
     assert shared.append_in(1, 3, 8, bytes(16), bytes(150)) is None  # does not fit there
     assert shared.append_in(2, 3, 8, bytes(16), bytes(150)) is not None
     shared.log.flush(4)
-    assert (shared.log_seqs(1), shared.log_seqs(2), shared.log_seqs(9)) == ({1: 3, 2: 2}, {3: 4}, {})
+
+    def last(number: int) -> dict[int, int]:
+        return {tree: use.last for tree, use in shared.log_uses(number).items()}
+
+    assert (last(1), last(2), last(9)) == ({1: 3, 2: 2}, {3: 4}, {})
     assert shared.spool.level == 270
     shared.drop_log(1)
-    assert (shared.spool.level, shared.log_seqs(1), shared.log.numbers()) == (150, {}, [2])
+    assert (shared.spool.level, last(1), shared.log.numbers()) == (150, {}, [2])
 
 
 def test_a_block_is_charged_until_it_is_stored_or_gone(shared: Shared) -> None:
@@ -192,3 +196,13 @@ def test_a_block_that_is_gone_needs_no_sync(shared: Shared) -> None:
 def test_one_file_has_one_lock(shared: Shared) -> None:
     assert shared.file_lock(5) is shared.file_lock(5)
     assert shared.file_lock(5) is not shared.file_lock(6)
+
+
+def test_what_a_commit_left_uncovered_in_a_log_file() -> None:
+    use = LogUse()
+    for seq in range(1, 5):
+        use.add(seq, 100)
+    use.add(5, 10, boundary=True)
+    use.add(6, 1000)
+    assert use.last == 6
+    assert [use.needed_bytes(asof) for asof in (0, 4, 5, 6, 9)] == [1410, 1410, 1000, 0, 0]

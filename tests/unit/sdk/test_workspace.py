@@ -135,3 +135,60 @@ def test_outcomes_that_are_not_good(workspace: Workspace) -> None:
     _, seq = workspace.commit_point([tree])
     workspace.take([Outcome(tree=tree.no, seq=seq, ours_pdh="p", pdh="p", quarantined="kept elsewhere")])
     assert (tree.writable, tree.asof) == (False, seq)
+
+
+def test_a_table_that_cannot_be_read_is_a_failure_that_changes_nothing(workspace: Workspace, host: Host) -> None:
+    tree = host.open_tree(None, None)
+    file = put(tree, b"f", b"abc")
+    hidden = host.directory / "hidden"
+    chosen, seq = workspace.commit_point([tree])
+    outcomes = host._committer.commit([each.no for each in chosen], seq)
+    assert outcomes[0].moved is not None
+    table = host.directory / "moved" / outcomes[0].moved
+    table.rename(hidden)
+    with pytest.raises(StoreUnavailable, match="what a commit moved"):
+        workspace.take(outcomes)
+    assert (tree.dirty, bytes(tree.read(file, 0, 9))) == (True, b"abc")
+    hidden.rename(table)
+    host.commit([tree])
+    assert (tree.dirty, [type(ref) for _, ref, _ in file.parts()]) == (False, [str])
+
+
+def test_a_spool_file_that_cannot_be_deleted_is_deleted_later(
+    host: Host, workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree = host.open_tree(None, None)
+    put(tree, b"f", BIG)
+    spool = host.directory / "spool" / "1"
+    chosen, seq = workspace.commit_point([tree])
+    outcomes = host._committer.commit([each.no for each in chosen], seq)
+    spool.unlink()
+    spool.mkdir()  # which unlink(2) refuses
+    workspace.take(outcomes)
+    assert "not deleted" in caplog.text
+    assert (tree.dirty, workspace.shared.spool.level) == (False, 0)
+    spool.rmdir()
+    spool.touch()
+    put(tree, b"g", b"abc")
+    host.commit([tree])
+    assert not spool.exists()
+
+
+def test_a_log_file_that_cannot_be_deleted_is_deleted_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    host = make_host(tmp_path, spool_bytes=16 << 20)
+    tree = host.open_tree(None, None)
+    for number in range(4):
+        put(tree, b"f%d" % number, b"y" * (SMALL_BYTES - 1))
+    first = tmp_path / "log" / "00000001"
+    chosen, seq = host.workspace.commit_point([tree])
+    outcomes = host._committer.commit([each.no for each in chosen], seq)
+    first.unlink()
+    first.mkdir()
+    host.workspace.take(outcomes)
+    assert "not deleted" in caplog.text
+    assert (tree.dirty, host.workspace.log.numbers()[0]) == (False, 1)
+    first.rmdir()
+    put(tree, b"g", b"abc")
+    host.commit([tree])
+    assert host.workspace.log.numbers() == [host.workspace.log.file_number]
+    host.close()

@@ -17,6 +17,7 @@ from arvfuse.fresh.node import Space
 from arvfuse.fusedir.host import Settings as DirectorySettings
 from arvfuse.model.collections import MountId
 from arvfuse.notify import Notifier
+from arvfuse.sdk.closing import retire
 from arvfuse.settings import Settings
 from arvfuse.stores.memory import MemoryStore
 from arvfuse.supervisor.engine import (
@@ -80,6 +81,22 @@ def test_a_collection_is_opened_once_however_many_ask(made):
     assert [name for name, _ in live.entries(live.root)] == [b"foo"]
     assert live.writable
     assert made.parts.link.ops() == ["open"]
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "before it is told"])
+def test_a_tree_that_was_closed_is_opened_again(made, told):
+    record = made.parts.new_collection("one", FOO)
+    first = made.engine.open_collection(record.uuid).result(0)
+    other = made.engine.open_collection(record.pdh).result(0)
+    assert retire(first)
+    if told:
+        made.engine.forget(first)
+        assert made.engine.opened(record.uuid) is None
+    second = made.engine.open_collection(record.uuid).result(0)
+    assert second is not first
+    made.engine.forget(first)  # which is not that of now
+    assert made.engine.opened(record.uuid) is second
+    assert made.engine.open_collection(record.pdh).result(0) is other
 
 
 def test_content_by_its_hash_never_changes(made):

@@ -15,7 +15,9 @@ from arvfuse.errors import ArvfuseError, NotCommitted, StoreUnavailable
 from arvfuse.model.collections import Change, MountId, Save, Version
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh
+from arvfuse.sdk.closing import TREE_BYTES
 from arvfuse.sdk.commit import Committer
+from arvfuse.sdk.repacking import repack
 from arvfuse.sdk.workspace import Workspace
 from arvfuse.stores.faulty import Faulty
 from arvfuse.stores.memory import MemoryStore
@@ -29,8 +31,10 @@ PATIENCE_S = 20
 class FakeBackend:
     """Commits at once, or when told (hold), or fails (down)."""
 
-    def __init__(self, committer, lookups):
+    def __init__(self, committer, lookups, store, place):
         self.committer = committer
+        self.store = store
+        self.place = place
         self.lookups = lookups
         self.events = deque()
         self.commits = []
@@ -54,6 +58,8 @@ class FakeBackend:
         elif op == "commit":
             outcomes = self.committer.commit(args["trees"], args["seq"], keep_previous=args["keep_previous"])
             future.set_result({"outcomes": [outcome.to_json() for outcome in outcomes]})
+        elif op == "repack":
+            future.set_result({"files": repack(self.store, self.place / "repack", args["files"])})
         else:
             try:
                 future.set_result(self.lookups.answer(op, args))
@@ -81,6 +87,8 @@ class FakeShown:
     def __init__(self):
         self.names = []
         self.records = []
+        self.in_use = set()
+        self.closed = []
 
     def name_changed(self, directory, name):
         self.names.append(name)
@@ -93,6 +101,12 @@ class FakeShown:
 
     def knows(self, number):
         return False
+
+    def trees_in_use(self):
+        return self.in_use
+
+    def tree_closed(self, live):
+        self.closed.append(live)
 
 
 class House:
@@ -107,7 +121,7 @@ class House:
         committer = Committer(
             directory=place, mount=mount, store=store, catalog=self.catalog, clock=self.clock, pool=InlinePool()
         )
-        self.backend: FakeBackend = FakeBackend(committer, Lookups(self.catalog, place))
+        self.backend: FakeBackend = FakeBackend(committer, Lookups(self.catalog, place), store, place)
         link: Backend = self.backend
         self.keeper = Housekeeper(
             self.workspace, link, self.clock, timing=Timing(quiet_s=1, deadline_s=30), read_write=read_write,
@@ -375,9 +389,10 @@ def test_the_thread_ends_when_it_is_closed_and_fails_what_comes_later(house):
 
 
 def test_nodes_in_memory_keep_within_half_of_what_may_be_used(tmp_path):
-    house = House(tmp_path, memory_bytes=2 * 450 * 8)
-    show(house)
+    house = House(tmp_path, memory_bytes=2 * (TREE_BYTES + 450 * 8))
+    shown = show(house)
     tree = house.new()
+    shown.in_use = {tree.no}
     inner = tree.mkdir(tree.root, b"inner")
     for number in range(20):
         tree.write(tree.create(inner, b"%d" % number), 0, b"foo")
@@ -388,4 +403,74 @@ def test_nodes_in_memory_keep_within_half_of_what_may_be_used(tmp_path):
     house.step(6)
     assert inner.entries is None
     assert tree.read(tree.lookup(inner, b"7"), 0, 9) == b"foo"
+    house.close()
+
+
+def test_an_outcome_that_cannot_be_taken_in_is_a_commit_that_failed(house, tmp_path, caplog):
+    tree = house.new()
+    house.write(tree)
+    house.backend.hold = True
+    asked = house.keeper.commit([tree])
+    house.step()
+    house.backend.release()
+    (table,) = (tmp_path / "moved").iterdir()
+    hidden = table.rename(tmp_path / "hidden")
+    house.step()
+    with pytest.raises(NotCommitted, match="what a commit moved"):
+        asked.result(0)
+    assert tree.dirty
+    assert "tried again in 1 s" in caplog.text
+    hidden.rename(table)
+    house.backend.hold = False
+    house.step(1.0)
+    house.step()
+    assert not tree.dirty
+    house.write(tree, b"more")
+    house.step(2.0)
+    house.step()
+    assert not tree.dirty
+
+
+def test_a_fragmented_file_is_repacked_when_it_was_left_alone_in_one_save(house):
+    tree = house.new()
+    file = tree.create(tree.root, b"file")
+    for offset, length in ((0, 200), (100, 10), (50, 10), (25, 10), (75, 10)):
+        tree.write(file, offset, b"x" * length)
+        house.step(2.0)
+        house.step()
+    before, version = len(file.parts()), house.version(tree)
+    for _ in range(11):
+        house.step(5.0)
+    assert house.version(tree) == version
+    for _ in range(60):
+        house.step(5.0)
+    assert (before > len(file.parts()), house.version(tree)) == (True, version + 1)
+
+
+def test_trees_that_nobody_uses_are_closed_the_longest_unused_first(tmp_path):
+    house = House(tmp_path, memory_bytes=2 * 3 * 6000)
+    shown = show(house)
+    trees = [house.new(f"c{number}") for number in range(6)]
+    house.write(trees[0])
+    house.step(1.1)  # commits the changed one
+    shown.in_use = {trees[1].no, trees[2].no}
+    house.step(4)
+    house.step(2)
+    house.step(6)
+    assert trees[1] not in shown.closed
+    assert trees[2] not in shown.closed
+    assert len(house.workspace.trees) == 3
+    assert all(tree.retired == (tree in shown.closed) == (tree not in house.workspace.trees) for tree in trees)
+    house.close()
+
+
+def test_trees_with_changes_stay_open(tmp_path):
+    house = House(tmp_path, memory_bytes=1000)
+    shown = show(house)
+    house.backend.down = True
+    tree = house.new()
+    house.write(tree)
+    for _ in range(4):
+        house.step(6)
+    assert (shown.closed, tree.retired) == ([], False)
     house.close()

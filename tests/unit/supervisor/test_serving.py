@@ -38,6 +38,12 @@ class Shown:
     def knows(self, number):
         return number in self.known
 
+    def trees_in_use(self):
+        return self.known
+
+    def tree_closed(self, live):
+        self.told.append(live)
+
 
 def test_all_mounts_are_told_and_any_of_them_may_know():
     mounts, closed, ticks = ServedMounts(), [], []
@@ -49,6 +55,9 @@ def test_all_mounts_are_told_and_any_of_them_may_know():
     mounts.record_changed("change")
     assert one.told == two.told == [("directory", b"name"), "change"]
     assert [mounts.knows(number) for number in (1, 2, 3)] == [True, True, False]
+    assert mounts.trees_in_use() == {1, 2}
+    mounts.tree_closed("tree")
+    assert one.told.pop() == two.told.pop() == "tree"
     assert mounts.expire()
     assert ticks == [0, 1]
     one.done = False
