@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import os
 import stat
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ from arvfuse.fresh.pending import Pending, rescue, then
 from arvfuse.fusedir.directory import Directory, VirtualDir, show
 from arvfuse.fusedir.expiry import Expiry
 from arvfuse.fusedir.handles import DirectoryHandle
-from arvfuse.fusedir.host import Alias, Child, Engine, Host, Settings
+from arvfuse.fusedir.host import Alias, Child, Engine, Host, Names, Settings
 from arvfuse.fusedir.names import NAME_MAX_BYTES, check_new_name
 from arvfuse.fusedir.projects import ProjectDir
 from arvfuse.fusedir.roots import RootDir
@@ -48,6 +49,8 @@ from arvfuse.sdk.nodes import DirNode, FileNode
 
 RENAME_NOREPLACE: Final = 1
 _PERMISSION_BITS: Final = 0o7777
+_UNOPENED: Final = 64
+"""Snapshots of directories that are kept for readers that did not open them."""
 
 
 class Operations:
@@ -74,6 +77,7 @@ class Operations:
         # Tables of which each use is one dict operation, which the interpreter makes atomic:
         self._files: Final[dict[int, FileHandle | GeneratedHandle]] = {}
         self._directories: Final[dict[int, DirectoryHandle]] = {}
+        self._unopened: Final[OrderedDict[int, DirectoryHandle]] = OrderedDict()  # by node, the latest
         self._expiry: Final = Expiry(self.host)
         self._atimes: Final[dict[int, int]] = {}  # node -> access time set by utimensat(2), while the kernel knows it
 
@@ -257,6 +261,11 @@ class Operations:
         """lseek(2) for data or for a hole. NoSuchOffset."""
         return self._file(handle).seek(offset, data=data)
 
+    def is_written(self, handle: int) -> bool:
+        """True while the handle's file is open for writing, by whichever handle."""
+        node = self._file(handle).node
+        return isinstance(node, FileNode) and node.writers > 0
+
     def allocate(self, handle: int, offset: int, length: int, *, keep_size: bool) -> None:
         """fallocate(2): nothing is set aside, but the size grows."""
         if self.read_only:
@@ -286,13 +295,17 @@ class Operations:
         directory = self._directory(number)
         return then(directory.listing(), lambda names: self._keep_directory(DirectoryHandle(directory, number, names)))
 
-    def readdir(self, handle: int, cookie: int) -> Iterator[Listed] | Pending[Iterator[Listed]]:
-        """Names from *cookie* on, to be taken as far as they fit. From 0 again: a new snapshot."""
-        return self._opened_directory(handle).read(cookie)
+    def readdir(self, handle: int, cookie: int, number: int = 0) -> Iterator[Listed] | Pending[Iterator[Listed]]:
+        """Names from *cookie* on, to be taken as far as they fit. From 0 again: a new snapshot.
 
-    def listed_entry(self, handle: int, listed: Listed) -> Entry | None:
-        """What look-up would say of a name that the handle listed, if it can be said at once; counts as known then."""
-        directory = self._opened_directory(handle).directory
+        *handle* 0: of directory *number*, which was not opened. Its names must never change."""
+        if handle:
+            return self._opened_directory(handle).read(cookie)
+        return then(self._unopened_directory(number), lambda opened: opened.read(cookie))
+
+    def listed_entry(self, handle: int, listed: Listed, number: int = 0) -> Entry | None:
+        """What look-up would say of a name that readdir() listed, if it can be said at once; counts as known then."""
+        directory = self._opened_directory(handle).directory if handle else self._directory(number)
         try:
             found = directory.lookup(listed.name)
         except NoSuchEntry:
@@ -460,3 +473,17 @@ class Operations:
             return self._directories[handle]
         except KeyError:
             raise StaleNode(f"handle {handle}") from None
+
+    def _unopened_directory(self, number: int) -> DirectoryHandle | Pending[DirectoryHandle]:
+        known = self._unopened.get(number)
+        if known is not None:
+            return known
+        directory = self._directory(number)
+
+        def keep(names: Names) -> DirectoryHandle:
+            opened = self._unopened[number] = DirectoryHandle(directory, number, names)
+            if len(self._unopened) > _UNOPENED:
+                self._unopened.popitem(last=False)[1].release()
+            return opened
+
+        return then(directory.listing(), keep)

@@ -457,6 +457,8 @@ class Session:
 
     # directory handles
 
+        if self._wanted.writeback and self._operations.is_written(handle):
+            raise Refused(errno.EINVAL)  # pages that we were not given yet may lie in what is a hole here
     def _opendir(self, unique: int, node: int, _body: Body) -> Reply:
         return self._ready(unique, self._operations.opendir(node), self._opened_directory, "opendir")
 
@@ -466,16 +468,16 @@ class Session:
 
     def _readdir(self, unique: int, _node: int, body: Body) -> Reply:
         handle, cookie, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
-        names = self._operations.readdir(handle, cookie)
+        names = self._operations.readdir(handle, cookie, node)
         return self._ready(unique, names, lambda listed: self._encoder.names(listed, size), "readdir")
 
     def _readdirplus(self, unique: int, _node: int, body: Body) -> Reply:
         handle, cookie, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
-        names = self._operations.readdir(handle, cookie)
+        names = self._operations.readdir(handle, cookie, node)
         entry_of = self._operations.listed_entry
         return self._ready(
             unique, names,
-            lambda listed: self._encoder.names_with_entries(listed, size, lambda each: entry_of(handle, each)),
+            lambda listed: self._encoder.names_with_entries(listed, size, lambda each: entry_of(handle, each, node)),
             "readdirplus",
         )  # fmt: skip
 
