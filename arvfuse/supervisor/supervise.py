@@ -481,11 +481,8 @@ class Supervisor:
                 child.has_ended(wait=True)
                 return
             select.select([self._signal_fd], [], [], left)  # SIGCHLD wakes us
-            self._drain_signals()
-
-    def _drain_signals(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._signal_fd.recv(4096)
+            with contextlib.suppress(BlockingIOError):
+                self._signal_fd.recv(4096)
 
     def _send(self, channel: Channel, message: Message, *descriptors: int) -> None:
         with contextlib.suppress(OSError):  # it is gone: its end of the socket tells, and what to do is decided there

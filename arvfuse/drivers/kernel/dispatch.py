@@ -23,7 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from arvfuse.drivers.errnos import NOT_IMPLEMENTED, reply_for
 from arvfuse.drivers.kernel import encoding, wire
@@ -31,12 +31,12 @@ from arvfuse.drivers.kernel.negotiation import Agreed, Wanted, agree
 from arvfuse.drivers.kernel.readers import Reader
 from arvfuse.drivers.kernel.wire import Fattr, Fopen, Op
 from arvfuse.errors import InvalidPath, NoSuchEntry, NotPermitted, NotSupported
-from arvfuse.fresh.node import Created, Opened, Space
+from arvfuse.fresh.node import Created, Opened
 from arvfuse.operations import Operations
 
 log = logging.getLogger(__name__)
 
-Body = memoryview
+Body: TypeAlias = memoryview
 Reply = bytes | tuple[bytes | memoryview, ...] | None
 """What follows the header of a reply; None: there is none, or it is written by somebody else."""
 Handler = Callable[[int, int, Body], Reply]
@@ -45,6 +45,7 @@ LARGE_READ_BYTES: Final = 1 << 16
 _INTERRUPTS: Final = 64
 _OPEN_FLAGS: Final = int(Fopen.KEEP_CACHE)
 _DIRECT_FLAGS: Final = int(Fopen.DIRECT_IO)
+_MAX_PIECES: Final = 1000  # writev(2) takes 1,024
 _HEADER_BYTES: Final = wire.IN_HEADER.size
 _WRITE_START: Final = wire.WRITE_IN.size
 _FALLOC_KEEP_SIZE: Final = 1
@@ -53,7 +54,7 @@ _NS: Final = 1_000_000_000
 _NOFLUSH: Final = int(Fopen.NOFLUSH)
 _MODE, _SIZE, _FH = int(Fattr.MODE), int(Fattr.SIZE), int(Fattr.FH)
 _ATIME, _ATIME_NOW, _MTIME, _MTIME_NOW = map(int, (Fattr.ATIME, Fattr.ATIME_NOW, Fattr.MTIME, Fattr.MTIME_NOW))
-_KILL_SUIDGID: Final = int(Fattr.KILL_SUIDGID)
+_KILL_SUIDGID, _OWNER = int(Fattr.KILL_SUIDGID), int(Fattr.UID | Fattr.GID)
 
 
 class Refused(Exception):
@@ -114,6 +115,8 @@ class Session:
                 if failure.errno != errno.ENODEV:
                     log.error("the kernel's connection failed: %s", failure)
                 return False
+            if not size:
+                return False
             reader.served += 1
             reader.busy = True
             self._answer(view, size)
@@ -139,27 +142,28 @@ class Session:
 
     def _answer(self, view: memoryview, size: int) -> None:
         self.requests += 1
-        unique = 0
+        unique = opcode = 0
         try:
+            if size < _HEADER_BYTES:
+                raise struct.error("too short for a header")
             length, opcode, unique, node, _uid, _gid, _pid, _extensions, _ = wire.IN_HEADER.unpack_from(view)
+            if opcode in wire.UNANSWERED:
+                unique = 0
             if length != size:
                 raise struct.error(f"{size} bytes that say they are {length}")
             handler = self._handlers.get(opcode)
             if handler is None:
-                log.debug("opcode %d: not implemented", opcode)
-                self._send(wire.refusal(unique, NOT_IMPLEMENTED))
-                return
+                raise Refused(NOT_IMPLEMENTED)
             reply = handler(unique, node, view[_HEADER_BYTES:size])
         except Refused as refused:
-            self._send(wire.refusal(unique, refused.code))
+            self._send_refusal(unique, refused.code)
             return
-        except (struct.error, ValueError) as failure:
+        except (struct.error, wire.Malformed) as failure:
             log.error("malformed request: %s: %s", view[: min(size, 64)].hex(), failure)
-            if unique:
-                self._send(wire.refusal(unique, errno.EIO))
+            self._send_refusal(unique, errno.EIO)
             return
         except Exception as failure:  # top of a request
-            self._refuse(unique, self._name(view), failure)
+            self._refuse(unique, wire.op_name(opcode), failure)
             return
         if reply is not None:
             self._reply(unique, reply)
@@ -169,6 +173,8 @@ class Session:
         if isinstance(reply, bytes):
             return self._send(wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(reply), 0, unique) + reply)
         header = wire.OUT_HEADER.pack(wire.OUT_HEADER.size + sum(map(len, reply)), 0, unique)
+        if len(reply) > _MAX_PIECES:
+            reply = (b"".join(reply),)
         try:
             os.writev(self._device, (header, *reply))
         except OSError as failure:
@@ -191,12 +197,11 @@ class Session:
         code, level = reply_for(failure)
         if log.isEnabledFor(level):
             log.log(level, "%s: %s", what, failure, exc_info=failure if level >= logging.ERROR else None)
-        self._send(wire.refusal(unique, code))
+        self._send_refusal(unique, code)
 
-    @staticmethod
-    def _name(view: memoryview) -> str:
-        opcode = wire.IN_HEADER.unpack_from(view)[1]
-        return Op(opcode).name.lower() if opcode in Op.__members__.values() else str(opcode)
+    def _send_refusal(self, unique: int, code: int) -> None:
+        if unique:  # else nobody waits for an answer
+            self._send(wire.refusal(unique, code))
 
     def _hand_over(self) -> None:
         """What follows may wait for a disk: another reader leads meanwhile."""
@@ -212,7 +217,7 @@ class Session:
             if not interrupted:
                 self._parked[unique] = pending
         if interrupted:
-            self._send(wire.refusal(unique, errno.EINTR))
+            self._send_refusal(unique, errno.EINTR)
             pending.add_done_callback(self._undo)
             return
         pending.add_done_callback(lambda done: self._settled(unique, done, encode, what))
@@ -224,8 +229,12 @@ class Session:
         if not wanted:
             self._undo(done)
             return
-        failure = done.exception()
-        reply = encode(done.result()) if failure is None else None
+        failure, reply = done.exception(), None
+        if failure is None:
+            try:
+                reply = encode(done.result())
+            except Exception as odd:  # as at the top of a request: nobody else would answer it
+                failure = odd
         with self._lock:  # the descriptor is ours for as long
             if self._closed:
                 wanted = False
@@ -247,7 +256,7 @@ class Session:
             if pending is None:
                 self._interrupted.append(unique)
             else:
-                self._send(wire.refusal(unique, errno.EINTR))
+                self._send_refusal(unique, errno.EINTR)
 
     def _ready(self, unique: int, value: Any, encode: Callable[[Any], Reply], what: str) -> Reply:
         """The reply to *value*, or None if it has to wait."""
@@ -274,8 +283,7 @@ class Session:
         }  # fmt: skip
         if self._wanted.no_open:
             table |= {Op.READ: self._read_node}
-            for op in (Op.OPEN, Op.FLUSH):
-                del table[op]
+            del table[Op.OPEN], table[Op.FLUSH]
         if self._wanted.no_opendir:
             del table[Op.OPENDIR]
         return table
@@ -322,20 +330,20 @@ class Session:
         return self._ready(unique, made, self._encoder.entry, "mkdir")
 
     def _unlink(self, unique: int, node: int, body: Body) -> Reply:
-        return self._ready(unique, self._operations.unlink(node, wire.split_name(body, 0)), _nothing, "unlink")
+        return self._ready(unique, self._operations.unlink(node, wire.split_name(body, 0)), encoding.nothing, "unlink")
 
     def _rmdir(self, unique: int, node: int, body: Body) -> Reply:
-        return self._ready(unique, self._operations.rmdir(node, wire.split_name(body, 0)), _nothing, "rmdir")
+        return self._ready(unique, self._operations.rmdir(node, wire.split_name(body, 0)), encoding.nothing, "rmdir")
 
     def _rename(self, unique: int, node: int, body: Body) -> Reply:
         (target,) = wire.RENAME_IN.unpack_from(body)
         old, new = wire.split_two_names(body, wire.RENAME_IN.size)
-        return self._ready(unique, self._operations.rename(node, old, target, new), _nothing, "rename")
+        return self._ready(unique, self._operations.rename(node, old, target, new), encoding.nothing, "rename")
 
     def _rename2(self, unique: int, node: int, body: Body) -> Reply:
         target, flags, _ = wire.RENAME2_IN.unpack_from(body)
         old, new = wire.split_two_names(body, wire.RENAME2_IN.size)
-        return self._ready(unique, self._operations.rename(node, old, target, new, flags), _nothing, "rename")
+        return self._ready(unique, self._operations.rename(node, old, target, new, flags), encoding.nothing, "rename")
 
     def _symlink(self, _unique: int, _node: int, _body: Body) -> Reply:
         raise NotPermitted("", "no symbolic links here")
@@ -366,7 +374,7 @@ class Session:
             wanted["atime_ns"] = time.time_ns() if valid & _ATIME_NOW else atime * _NS + atime_ns
         if valid & _MODE:
             wanted["mode"] = stat.S_IMODE(mode)
-        if valid & _KILL_SUIDGID:
+        if valid & (_KILL_SUIDGID | _OWNER):
             self._operations.drop_privileges(node)
         return self._ready(unique, self._operations.setattr(node, **wanted), self._encoder.attributes, "setattr")
 
@@ -376,16 +384,19 @@ class Session:
         return b""
 
     def _statfs(self, unique: int, _node: int, _body: Body) -> Reply:
-        return self._ready(unique, self._operations.statfs(), _space, "statfs")
+        return self._ready(unique, self._operations.statfs(), encoding.space, "statfs")
 
     # files
 
     def _create(self, unique: int, node: int, body: Body) -> Reply:
-        flags, mode, _umask, _open_flags = wire.CREATE_IN.unpack_from(body)
+        flags, mode, _umask, kill = wire.CREATE_IN.unpack_from(body)
         name = wire.split_name(body, wire.CREATE_IN.size)
-        return self._ready(unique, self._operations.create(node, name, mode, flags), self._created, "create")
+        made = self._operations.create(node, name, mode, flags)
+        return self._ready(unique, made, lambda created: self._created(created, kill), "create")
 
-    def _created(self, created: Created) -> Reply:
+    def _created(self, created: Created, kill: int) -> Reply:
+        if kill & wire.OPEN_KILL_SUIDGID:  # it was there, unknown to the kernel
+            self._operations.drop_privileges(created.entry.attr.no)
         return self._encoder.entry(created.entry) + self._opened(created.opened)
 
     def _open(self, _unique: int, node: int, body: Body) -> Reply:
@@ -426,7 +437,7 @@ class Session:
             raise
         if flags & wire.WRITE_KILL_SUIDGID:
             self._operations.drop_privileges(node)
-        return self._ready(unique, written, _written, "write")
+        return self._ready(unique, written, encoding.written, "write")
 
     def _flush(self, _unique: int, _node: int, body: Body) -> Reply:
         self._operations.flush(wire.FLUSH_IN.unpack_from(body)[0])
@@ -436,7 +447,7 @@ class Session:
         handle, flags, _ = wire.FSYNC_IN.unpack_from(body)
         self._hand_over()
         done = self._operations.fsync(handle, bool(flags & wire.FSYNC_FDATASYNC))
-        return self._ready(unique, done, _nothing, "fsync")
+        return self._ready(unique, done, encoding.nothing, "fsync")
 
     def _release(self, _unique: int, _node: int, body: Body) -> Reply:
         self._operations.release(wire.RELEASE_IN.unpack_from(body)[0])
@@ -446,6 +457,8 @@ class Session:
         handle, offset, whence, _ = wire.LSEEK_IN.unpack_from(body)
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
             raise Refused(errno.EINVAL)
+        if self._wanted.writeback and self._operations.is_written(handle):
+            raise Refused(errno.EINVAL)  # pages that we were not given yet may lie in what is a hole here
         return wire.LSEEK_OUT.pack(self._operations.seek(handle, offset, data=whence == os.SEEK_DATA))
 
     def _fallocate(self, _unique: int, _node: int, body: Body) -> Reply:
@@ -457,21 +470,15 @@ class Session:
 
     # directory handles
 
-        if self._wanted.writeback and self._operations.is_written(handle):
-            raise Refused(errno.EINVAL)  # pages that we were not given yet may lie in what is a hole here
     def _opendir(self, unique: int, node: int, _body: Body) -> Reply:
-        return self._ready(unique, self._operations.opendir(node), self._opened_directory, "opendir")
+        return self._ready(unique, self._operations.opendir(node), encoding.opened_directory, "opendir")
 
-    def _opened_directory(self, handle: int) -> Reply:
-        flags = Fopen.KEEP_CACHE | Fopen.CACHE_DIR if self._wanted.no_opendir else 0
-        return wire.OPEN_OUT.pack(handle, flags, 0)
-
-    def _readdir(self, unique: int, _node: int, body: Body) -> Reply:
+    def _readdir(self, unique: int, node: int, body: Body) -> Reply:
         handle, cookie, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
         names = self._operations.readdir(handle, cookie, node)
         return self._ready(unique, names, lambda listed: self._encoder.names(listed, size), "readdir")
 
-    def _readdirplus(self, unique: int, _node: int, body: Body) -> Reply:
+    def _readdirplus(self, unique: int, node: int, body: Body) -> Reply:
         handle, cookie, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
         names = self._operations.readdir(handle, cookie, node)
         entry_of = self._operations.listed_entry
@@ -489,17 +496,4 @@ class Session:
         handle, flags, _ = wire.FSYNC_IN.unpack_from(body)
         self._hand_over()
         done = self._operations.fsyncdir(handle, bool(flags & wire.FSYNC_FDATASYNC))
-        return self._ready(unique, done, _nothing, "fsyncdir")
-
-
-def _nothing(_value: object) -> bytes:
-    return b""
-
-
-def _written(size: int) -> bytes:
-    return wire.WRITE_OUT.pack(size, 0)
-
-
-def _space(space: Space) -> bytes:
-    blocks, free = space.total_bytes // space.block_bytes, space.free_bytes // space.block_bytes
-    return wire.STATFS_OUT.pack(blocks, free, free, 0, 0, space.block_bytes, space.name_max, space.block_bytes, 0)
+        return self._ready(unique, done, encoding.nothing, "fsyncdir")
