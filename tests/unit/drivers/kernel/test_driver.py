@@ -1,4 +1,4 @@
-"""One mount by the kernel driver: served on a connection that a socket pair stands in for, and what it says of itself."""
+"""One mount by the kernel driver, served on a socket pair that stands in for the device, and what it says of itself."""
 
 from __future__ import annotations
 

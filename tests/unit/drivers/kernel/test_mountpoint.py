@@ -29,7 +29,8 @@ if {code}:
     sys.exit("fusermount3: user has no write access to mountpoint")
 if {gives}:
     connection = socket.socket(fileno=int(os.environ["_FUSE_COMMFD"]))
-    connection.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [os.open("/dev/null", os.O_RDWR)]))])
+    null = os.open("/dev/null", os.O_RDWR)
+    connection.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [null]))])
 """
 
 
@@ -97,7 +98,7 @@ def test_the_helper_gives_a_descriptor(helper: Path) -> None:
     assert not os.get_inheritable(device)
     os.close(device)
     said = helper.with_name("said").read_text()
-    for word in ("nosuid,nodev,ro", "fsname=a\\\\\\\\,b", "subtype=x", "allow_other", "max_read=1048576", "'--', '/m'"):
+    for word in ("nosuid,nodev,ro", r"fsname=a\\,b", "subtype=x", "allow_other", "max_read=1048576", "'--', '/m'"):
         assert word in said, word
 
 
