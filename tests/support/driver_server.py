@@ -52,9 +52,9 @@ class Watched(Operations):
         return super().write(handle, offset, data)
 
 
-_COUNTED = frozenset(
-    "lookup getattr setattr open create read read_node write flush fsync release opendir readdir releasedir".split()
-)
+_NAMES = ("lookup", "getattr", "setattr", "create", "opendir", "readdir", "releasedir", "read_node")
+_HANDLES = ("open", "read", "write", "flush", "fsync", "release")
+_COUNTED = frozenset((*_NAMES, *_HANDLES))
 
 
 def main() -> None:

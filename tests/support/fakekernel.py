@@ -98,15 +98,21 @@ class FakeKernel:
     def answers(self) -> list[Answer]:
         """What came since the last call."""
         found = []
-        while True:
-            try:
-                message = self._ours.recv(2 * MOST_BYTES)
-            except BlockingIOError:
-                return found
+        for message in self.raw():
             length, error, unique = wire.OUT_HEADER.unpack_from(message)
             assert length == len(message)
             assert error <= 0
             found.append(Answer(unique, -error, message[wire.OUT_HEADER.size :]))
+        return found
+
+    def raw(self) -> list[bytes]:
+        """As answers(), byte for byte."""
+        found = []
+        while True:
+            try:
+                found.append(self._ours.recv(2 * MOST_BYTES))
+            except BlockingIOError:
+                return found
 
     def close(self) -> None:
         """Harmless when repeated."""
