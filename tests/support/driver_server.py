@@ -1,10 +1,10 @@
 """A process that serves a mount by either driver over an in-memory engine, for tests of the drivers alone.
 
-``python -m tests.support.driver_server DRIVER DIRECTORY MOUNTPOINT [ro] [pdh] [no-writeback] [mask=NUMBER]``: prints
-``ready``, serves until it is unmounted, prints ``ended``. Each line on standard input is obeyed and answered by one:
-``notices N`` queues N notices for names of the root; ``hold`` makes requests to the backend wait, ``waiting`` says
-whether one does, ``release`` answers them; ``fail`` makes the next write fail; ``full`` fills the spool, ``room``
-empties it; ``status`` is the driver's; ``log`` counts the operations that were called since it was asked last.
+``python -m tests.support.driver_server DRIVER DIRECTORY MOUNTPOINT [ro] [pdh] [no-writeback] [mask=NUMBER]
+[files=NUMBER]``: prints ``ready``, serves until it is unmounted, prints ``ended``. Each line on standard input is obeyed
+and answered by one: ``notices N`` queues N notices for names of the root; ``hold`` makes requests to the backend wait,
+``waiting`` says whether one does, ``release`` answers them; ``fail`` makes the next write fail; ``full`` fills the
+spool, ``room`` empties it; ``status`` is the driver's; ``log`` counts the operations called since it was asked last.
 """
 
 from __future__ import annotations
@@ -63,6 +63,10 @@ def main() -> None:
     read_only = "ro" in options
     engine = FakeEngine(directory, clock=SystemClock())
     root = None
+    for each in options:
+        if each.startswith("files="):
+            files = (b"0:%d:file%d" % (number % 6, number) for number in range(int(each.partition("=")[2])))
+            engine.new_collection("many", b". 5d41402abc4b2a76b9719d911017c592+5 " + b" ".join(files) + b"\n")
     if read_only:
         record = engine.new_collection("c1", TEXT)
         engine.store.put(b"hello")
