@@ -1,10 +1,11 @@
 """A process that serves a mount by either driver over an in-memory engine, for tests of the drivers alone.
 
 ``python -m tests.support.driver_server DRIVER DIRECTORY MOUNTPOINT [ro] [pdh] [no-writeback] [mask=NUMBER]
-[files=NUMBER]``: prints ``ready``, serves until it is unmounted, prints ``ended``. Each line on standard input is obeyed
-and answered by one: ``notices N`` queues N notices for names of the root; ``hold`` makes requests to the backend wait,
-``waiting`` says whether one does, ``release`` answers them; ``fail`` makes the next write fail; ``full`` fills the
-spool, ``room`` empties it; ``status`` is the driver's; ``log`` counts the operations called since it was asked last.
+[files=NUMBER]``: prints ``ready``, serves until it is unmounted, prints ``ended``. Each line on standard input is
+obeyed and answered by one: ``notices N`` queues N notices for names of the root; ``hold`` makes requests to the
+backend wait, ``waiting`` says whether one does, ``release`` answers them; ``fail`` makes the next write fail; ``full``
+fills the spool, ``room`` empties it; ``status`` is the driver's; ``log`` counts the operations called since it was
+asked last.
 """
 
 from __future__ import annotations
