@@ -6,7 +6,7 @@ STAMP := $(VENV)/.set-up
 FSX := .cargo-root/bin/fsx
 PROGRAMS := arvfuse fstest.py bench tools
 
-.PHONY: setup demo test tests check docs-check docs bench stress posix clean
+.PHONY: setup demo test tests check docs-check docs bench bench-tools breakdown stress posix clean
 
 setup: $(STAMP)
 
@@ -40,8 +40,14 @@ docs-check: setup
 docs: setup
 	$(BIN)/python -m tools.docs write
 
-bench: setup
-	$(BIN)/python -m bench
+bench: setup bench-tools
+	$(BIN)/python -m bench --results bench-results.json
+
+bench-tools:
+	sh tools/bench_tools.sh
+
+breakdown: setup
+	$(BIN)/python -m bench.breakdown
 
 stress: setup
 	$(BIN)/python -m bench.stress
@@ -54,5 +60,5 @@ $(FSX):
 	cargo install fsx --locked --root .cargo-root
 
 clean:
-	rm -rf $(VENV) .cargo-root .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build *.egg-info
+	rm -rf $(VENV) .cargo-root bench-results.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,6 +15,7 @@ from typing import Final
 
 from arvfuse.errors import NoSuchOffset, NotPermitted, ReadOnly
 from arvfuse.fresh.node import Attr, VirtualNode
+from arvfuse.sdk.copying import copy_range
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode
 
@@ -76,6 +77,12 @@ class FileHandle:
     def seek(self, offset: int, *, data: bool) -> int:
         """The next offset with data, or the next in a hole (the end is one). NoSuchOffset behind the last."""
         return live_tree(self.node).seek(self.node, offset, data=data)
+
+    def copy_range(self, start: int, target: FileHandle, at: int, length: int) -> int:
+        """Share bytes with *target* from *at* on; how many. ReadOnly."""
+        if not target.writable:
+            raise ReadOnly(_text(target.node), "not open for writing")
+        return copy_range(self.node, start, target.node, at, length)
 
     def allocate(self, offset: int, length: int, *, keep_size: bool) -> None:
         """Room for the range: it is there when it is written; the size grows unless *keep_size*."""

@@ -253,6 +253,16 @@ class Operations:
         room = self.host.engine.room()
         return written if room is None else then(room, lambda _: written)
 
+    def copy_range(self, handle: int, start: int, target: int, at: int, length: int) -> int:
+        """copy_file_range(2): what was written is shared, nothing is copied; how many bytes. NotSupported for generated
+        files: those are read and written."""
+        if self.read_only:
+            raise ReadOnly()
+        source, into = self._file(handle), self._file(target)
+        if not isinstance(source, FileHandle) or not isinstance(into, FileHandle):
+            raise NotSupported("", "only between files of collections")
+        return source.copy_range(start, into, at, length)
+
     def lost(self, handle: int, failure: Exception) -> None:
         """Pages that the kernel had taken from a writer could not be written: all handles of the file are told."""
         self._file(handle).failed(failure)

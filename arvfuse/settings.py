@@ -13,8 +13,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from arvfuse.errors import UsageError
 
 _MIB: Final = 1 << 20
@@ -181,12 +179,18 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 def _from_file(environment: Mapping[str, str]) -> dict[str, Any]:
     path = config_path(environment)
     try:
-        parsed = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         if _CONFIG_VARIABLE in environment:
             raise UsageError(f"{path}: no such config file; correct {_CONFIG_VARIABLE}") from None
         return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {' '.join(str(error).split())}; correct or remove it") from error
+    import yaml  # not read where there is no such file: every command would wait for it
+
+    try:
+        parsed = yaml.safe_load(text)
+    except yaml.YAMLError as error:
         raise UsageError(f"{path}: cannot be read: {' '.join(str(error).split())}; correct or remove it") from error
     if parsed is None:
         return {}

@@ -11,81 +11,97 @@ import errno
 import itertools
 import signal
 import stat
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import llfuse
 
-BUFFER_BYTES: Final = 1 << 26
+from bench.bare_tree import Node, Tree
+
+TIMEOUT_S: Final = 300
 
 
 class Bare(llfuse.Operations):  # type: ignore[misc] # llfuse has no types
-    """One directory of files."""
+    """The tree as llfuse's handlers; all run while holding its global lock."""
 
     def __init__(self, preallocate: int) -> None:
         super().__init__()
-        self._numbers = itertools.count(2)
-        self._names: dict[bytes, int] = {}
-        self._sizes: dict[int, int] = {}
-        self._buffers: dict[int, list[bytearray]] = {}
-        self._spare = [bytearray(b"\1" * BUFFER_BYTES) for _ in range(-(-preallocate // BUFFER_BYTES))]
-
-    def _attributes(self, inode: int) -> Any:
-        entry = llfuse.EntryAttributes()
-        entry.st_ino = inode
-        entry.entry_timeout = entry.attr_timeout = 300
-        entry.st_mode = stat.S_IFDIR | 0o777 if inode == llfuse.ROOT_INODE else stat.S_IFREG | 0o666
-        entry.st_size = self._sizes.get(inode, 0)
-        entry.st_nlink = 1
-        entry.st_blksize = 1 << 17
-        return entry
+        self._tree: Final = Tree(preallocate)
+        self._listings: Final[dict[int, list[tuple[bytes, Node]]]] = {}
+        self._handles: Final = itertools.count(1)
 
     def lookup(self, parent: int, name: bytes, ctx: Any) -> Any:
-        if name not in self._names:
+        node = self._tree.nodes[parent].children().get(name)
+        if node is None:
             raise llfuse.FUSEError(errno.ENOENT)
-        return self._attributes(self._names[name])
+        return _entry(node)
+
+    def forget(self, inodes: Sequence[tuple[int, int]]) -> None:
+        for no, lookups in inodes:
+            self._tree.forget(no, lookups)
 
     def getattr(self, inode: int, ctx: Any) -> Any:
-        return self._attributes(inode)
+        return _attributes(self._tree.nodes[inode])
 
     def setattr(self, inode: int, attr: Any, fields: Any, handle: int | None, ctx: Any) -> Any:
+        node = self._tree.nodes[inode]
         if fields.update_size:
-            self._sizes[inode] = attr.st_size
-        return self._attributes(inode)
+            self._tree.resize(node, attr.st_size)
+        if fields.update_mode:
+            node.mode = stat.S_IFMT(node.mode) | stat.S_IMODE(attr.st_mode)
+        if fields.update_mtime:
+            node.mtime_ns = attr.st_mtime_ns
+        return _attributes(node)
 
     def create(self, parent: int, name: bytes, mode: int, flags: int, ctx: Any) -> Any:
-        inode = next(self._numbers)
-        self._names[name] = inode
-        self._sizes[inode] = 0
-        self._buffers[inode] = []
-        return inode, self._attributes(inode)
+        node = self._tree.make(parent, name, stat.S_IFREG | stat.S_IMODE(mode))
+        return node.no, _entry(node)
+
+    def mkdir(self, parent: int, name: bytes, mode: int, ctx: Any) -> Any:
+        return _entry(self._tree.make(parent, name, stat.S_IFDIR | stat.S_IMODE(mode)))
+
+    def unlink(self, parent: int, name: bytes, ctx: Any) -> None:
+        self._tree.remove(parent, name)
+
+    def rmdir(self, parent: int, name: bytes, ctx: Any) -> None:
+        if self._tree.nodes[parent].children()[name].entries:
+            raise llfuse.FUSEError(errno.ENOTEMPTY)
+        self._tree.remove(parent, name)
+
+    def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, ctx: Any) -> None:
+        self._tree.move(parent, name, new_parent, new_name)
 
     def open(self, inode: int, flags: int, ctx: Any) -> int:
         return inode
 
     def opendir(self, inode: int, ctx: Any) -> int:
-        return inode
+        handle = next(self._handles)
+        self._listings[handle] = self._tree.listing(inode)[2:]
+        return handle
 
-    def readdir(self, handle: int, offset: int) -> Any:
-        for index, (name, inode) in enumerate(list(self._names.items())[offset:], start=offset + 1):
-            yield name, self._attributes(inode), index
+    def readdir(self, handle: int, offset: int) -> Iterator[tuple[bytes, Any, int]]:
+        for index, (name, node) in enumerate(self._listings[handle][offset:], start=offset + 1):
+            yield name, _attributes(node), index
 
-    def read(self, handle: int, offset: int, size: int) -> bytes:
-        piece, at = divmod(offset, BUFFER_BYTES)
-        size = max(0, min(size, self._sizes[handle] - offset, BUFFER_BYTES - at))
-        return bytes(memoryview(self._buffers[handle][piece])[at : at + size]) if size else b""
+    def releasedir(self, handle: int) -> None:
+        del self._listings[handle]
+
+    def read(self, handle: int, offset: int, size: int) -> Any:
+        found = self._tree.read(self._tree.nodes[handle], offset, size)
+        return b"".join(found) if isinstance(found, list) else bytes(found)
 
     def write(self, handle: int, offset: int, data: bytes) -> int:
-        buffers = self._buffers[handle]
-        piece, at = divmod(offset, BUFFER_BYTES)
-        while len(buffers) <= piece:
-            buffers.append(self._spare.pop() if self._spare else bytearray(BUFFER_BYTES))
-        buffers[piece][at : at + len(data)] = data
-        self._sizes[handle] = max(self._sizes[handle], offset + len(data))
+        self._tree.write(self._tree.nodes[handle], offset, data)
         return len(data)
 
-    def unlink(self, parent: int, name: bytes, ctx: Any) -> None:
-        inode = self._names.pop(name)
-        self._spare.extend(self._buffers.pop(inode, []))
+    def flush(self, handle: int) -> None: ...
+
+    def fsync(self, handle: int, datasync: bool) -> None: ...
+
+    def release(self, handle: int) -> None: ...
+
+    def getxattr(self, inode: int, name: bytes, ctx: Any = None) -> bytes:
+        raise llfuse.FUSEError(errno.ENOSYS)
 
     def statfs(self, ctx: Any) -> Any:
         data = llfuse.StatvfsData()
@@ -93,6 +109,23 @@ class Bare(llfuse.Operations):  # type: ignore[misc] # llfuse has no types
         data.f_blocks = data.f_bfree = data.f_bavail = 1 << 30
         data.f_files = data.f_ffree = 1 << 20
         return data
+
+
+def _entry(node: Node) -> Any:
+    node.lookups += 1
+    return _attributes(node)
+
+
+def _attributes(node: Node) -> Any:
+    entry = llfuse.EntryAttributes()
+    entry.st_ino = node.no
+    entry.entry_timeout = entry.attr_timeout = TIMEOUT_S
+    entry.st_mode = node.mode
+    entry.st_size = node.size
+    entry.st_nlink = 1 if node.entries is None else 2
+    entry.st_blksize = 1 << 17
+    entry.st_mtime_ns = node.mtime_ns
+    return entry
 
 
 def main() -> None:

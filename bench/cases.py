@@ -88,7 +88,7 @@ def bare_mount(mountpoint: Path, preallocate_mib: int) -> Iterator[Path]:
         server.wait(60)
 
 
-def sequential_write(table: Table, top: Path, size: int) -> None:
+def sequential_write(table: Table, top: Path, size: int, *, driver: str) -> None:
     """1 GiB in 1 MiB writes: against the bare transport, and with fsync and commit against cp + md5sum + sync."""
     data = memoryview(bytearray(random.Random(7).randbytes(CHUNK)))
     source = top / "source"
@@ -101,7 +101,7 @@ def sequential_write(table: Table, top: Path, size: int) -> None:
     cpu: list[float] = []
     with (
         bare_mount(top / "bare", size // MIB) as plain,
-        mounted(top / "store", top / "mnt", "--read-write") as mountpoint,
+        mounted(top / "store", top / "mnt", "--read-write", driver=driver) as mountpoint,
     ):
         for turn in range(ROUNDS):
             bare.append(size / timed(lambda: write_file(plain / "f", data, size)))
@@ -150,14 +150,14 @@ def _library_write(store: Path, data: memoryview, size: int, turn: int) -> None:
         collection.save_new(name=f"library {turn}", ensure_unique_name=True)
 
 
-def small_files(table: Table, top: Path, count: int) -> None:
+def small_files(table: Table, top: Path, count: int, *, driver: str) -> None:
     """Files of 4 KiB: the last tenth costs what the first did, and one save follows a quiet period."""
     page = bytearray(random.Random(8).randbytes(PAGE))
     tenth = count // 10
     first: list[float] = []
     last: list[float] = []
     total = 0.0
-    with mounted(top / "store", top / "mnt", "--read-write") as mountpoint:
+    with mounted(top / "store", top / "mnt", "--read-write", driver=driver) as mountpoint:
         for turn in range(ROUNDS):
             home = collection_of(mountpoint, f"small{turn}")
             took = [timed(lambda at=part * tenth, home=home: _make_small(home, at, tenth, page)) for part in range(10)]  # type: ignore[misc]
@@ -192,7 +192,7 @@ def _version(store: Path, name: str) -> int:
     return int(record.version)
 
 
-def many_files(table: Table, top: Path, directories: int, each: int) -> None:
+def many_files(table: Table, top: Path, directories: int, each: int, *, driver: str) -> None:
     """A collection of a million files: open, list, change, commit; and others' requests while it commits."""
     store = top / "store"
     parts = open_parts(store, clock=SystemClock(), create=True)
@@ -205,14 +205,15 @@ def many_files(table: Table, top: Path, directories: int, each: int) -> None:
         uuid = parts.catalog.create(name="many", manifest="".join(lines).encode()).uuid
     finally:
         parts.close()
+    one = f"dir00500/file{each // 10:07d}"
     for name, target in (("first time ever", 3.0), ("again", 1.0)):
-        with mounted(store, top / "mnt", "--read-write") as mountpoint:
+        with mounted(store, top / "mnt", "--read-write", driver=driver) as mountpoint:
             many = mountpoint / "home" / "many"
-            took = timed(lambda many=many: (many / "dir00500" / "file0000100").read_bytes())  # type: ignore[misc]
+            took = timed(lambda many=many: (many / one).read_bytes())  # type: ignore[misc]
             table.add(Row(f"1,000,000 files: open and read one, {name}", took, "s", target, at_least=False))
-    with mounted(store, top / "mnt", "--read-write") as mountpoint:
+    with mounted(store, top / "mnt", "--read-write", driver=driver) as mountpoint:
         many = mountpoint / "home" / "many"
-        (many / "dir00500" / "file0000100").read_bytes()
+        (many / one).read_bytes()
         took = timed(lambda: os.listdir(many / "dir00007"))
         table.add(Row("1,000,000 files: list a directory", took * 1000, "ms", 50, at_least=False))
         memory = anonymous_bytes(mount_processes(mountpoint)) / MIB
@@ -268,11 +269,11 @@ def _create_rate(directory: Path, prefix: str, over: Callable[[], bool]) -> floa
     return done / (time.perf_counter() - start)
 
 
-def random_writes(table: Table, top: Path, size: int, count: int) -> None:
+def random_writes(table: Table, top: Path, size: int, count: int, *, driver: str) -> None:
     """Random 4 KiB writes over a big file: the last tenth costs what the first did."""
     chooser = random.Random(9)
     data = memoryview(bytearray(chooser.randbytes(CHUNK)))
-    with mounted(top / "store", top / "mnt", "--read-write") as mountpoint:
+    with mounted(top / "store", top / "mnt", "--read-write", driver=driver) as mountpoint:
         home = collection_of(mountpoint, "random")
         write_file(home / "f", data, size)
         commit(home)
@@ -286,10 +287,10 @@ def random_writes(table: Table, top: Path, size: int, count: int) -> None:
     table.add(Row("random 4 KiB writes", count / sum(took), "writes/s"))
 
 
-def page_rewrites(table: Table, top: Path, count: int) -> None:
+def page_rewrites(table: Table, top: Path, count: int, *, driver: str) -> None:
     """One page rewritten again and again grows neither store nor memory."""
     page = bytearray(random.Random(10).randbytes(PAGE))
-    with mounted(top / "store", top / "mnt", "--read-write") as mountpoint:
+    with mounted(top / "store", top / "mnt", "--read-write", driver=driver) as mountpoint:
         home = collection_of(mountpoint, "page")
         fd = os.open(home / "f", os.O_RDWR | os.O_CREAT)
         for number in range(5000):  # with a commit, so that what is used for the first time is not counted as growth
@@ -317,10 +318,10 @@ def _bytes_below(top: Path) -> int:
     return total
 
 
-def bounded_memory(table: Table, top: Path, size: int) -> None:
+def bounded_memory(table: Table, top: Path, size: int, *, driver: str) -> None:
     """Anonymous memory of all processes of a mount while much streams through it."""
     data = memoryview(bytearray(random.Random(11).randbytes(CHUNK)))
-    with mounted(top / "store", top / "mnt", "--read-write", "--memory", "256MiB") as mountpoint:
+    with mounted(top / "store", top / "mnt", "--read-write", "--memory", "256MiB", driver=driver) as mountpoint:
         home = collection_of(mountpoint, "stream")
         with PeakMemory(mountpoint) as watch:
             write_file(home / "f", data, size)

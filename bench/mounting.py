@@ -41,16 +41,29 @@ def arvfuse(*arguments: str | Path, timeout_s: float = UNMOUNT_S) -> str:
 
 
 @contextmanager
-def mounted(store: Path, mountpoint: Path, *options: str) -> Iterator[Path]:
+def mounted(store: Path, mountpoint: Path, *options: str, driver: str = "auto") -> Iterator[Path]:
     """Mount *store* at *mountpoint* for the block; leaving it commits, and raises if that fails."""
     mountpoint.mkdir(exist_ok=True)
-    arvfuse("mount", *options, "--driver", "llfuse", "--store", store, mountpoint)
+    arvfuse("mount", *options, "--driver", driver, "--store", store, mountpoint)
     try:
         yield mountpoint
         arvfuse("unmount", mountpoint)
     except BaseException:
         detach(mountpoint)
         raise
+
+
+def offers(driver: str, top: Path) -> bool:
+    """Whether this installation mounts by *driver*; tried in the directory *top*."""
+    place = top / f"try-{driver}"
+    place.mkdir()
+    try:
+        with mounted(place / "store", place / "mnt", "--read-write", driver=driver):
+            return True
+    except CommandFailed:
+        return False
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def detach(mountpoint: Path) -> None:

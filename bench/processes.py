@@ -61,6 +61,18 @@ def cpu_seconds(pids: list[int]) -> float:
     return total
 
 
+def running_seconds(pids: list[int]) -> float:
+    """CPU time of all threads of *pids* that live, to the microsecond: for what uses hardly any."""
+    total = 0
+    for pid in pids:
+        for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            try:
+                total += int(path.read_text().split()[0])
+            except OSError:
+                continue
+    return total / 1e9
+
+
 class PeakMemory:
     """Samples the anonymous memory of a mount's processes every 50 ms inside a with block; *peak* in bytes."""
 

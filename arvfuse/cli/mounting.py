@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from arvfuse.backend import mountdirs
+from arvfuse.backend.messages import decode_error
 from arvfuse.cli import exits
 from arvfuse.cli.options import settings_of
 from arvfuse.cli.output import Progress, complain, print_json
@@ -53,6 +54,8 @@ def unmount(asked: Any) -> int:
             raise NotCommitted(f"{asked.mountpoint}: its processes were killed; `arvfuse recover` commits what it left")
         return exits.DONE
     directory = control.find(entry.mount, os.environ, settings.store)
+    if entry.is_further:
+        return _unmount_further(entry, directory, lazy=asked.lazy)
     progress = Progress(quiet=bool(asked.quiet))
     progress.show(f"committing what is left in {asked.mountpoint} ...")
     request = {"op": "drain", "deadline_s": asked.deadline, "lazy": asked.lazy}
@@ -66,6 +69,15 @@ def unmount(asked: Any) -> int:
     if asked.json:
         print_json({key: value for key, value in answer.items() if key != "schema"})
     return _report(asked.mountpoint, answer)
+
+
+def _unmount_further(entry: MountEntry, directory: Path, *, lazy: bool) -> int:
+    """One of several mounts of an engine ends; the others go on."""
+    request = {"op": "unmount", "mountpoint": str(entry.mountpoint), "lazy": lazy}
+    answer = control.ask(directory, request, timeout_s=_GRACE_S)
+    if "error" in answer:
+        raise decode_error(answer["error"])
+    return exits.DONE
 
 
 def status(asked: Any) -> int:

@@ -25,6 +25,7 @@ CAPABILITIES: Final = (
     Capability("read-only mounts without OPEN, FLUSH and OPENDIR", False, "a request each"),
     Capability("fallocate(2)", False, "EOPNOTSUPP; posix_fallocate(3) writes zeros instead"),
     Capability("lseek(2) for data and holes of a file that nobody writes", False, "all of a file counts as data"),
+    Capability("copy_file_range(2) within a mount shares what is stored", False, "bytes are copied"),
     Capability("renameat2(2) with RENAME_NOREPLACE", False, "EINVAL"),
     Capability("a request that waits can be interrupted", False, "it waits for its answer"),
     Capability("a mount needs no C library and no compiler", False, "libfuse 2 and llfuse are installed"),

@@ -88,6 +88,9 @@ class LlfuseDriver(llfuse.Operations):  # type: ignore[misc] # llfuse is not typ
         assert self._notices is not None
         return self._notices
 
+    def tick(self, stall_bound_s: float) -> None:
+        """Nothing: each worker looks at its own clock."""
+
     def status(self) -> dict[str, Any]:
         """For people."""
         return {"driver": "llfuse", "protocol": "", "features": []}

@@ -17,12 +17,15 @@ from arvfuse.errors import ArvfuseError, Busy
 _GONE: Final = ("not mounted", "not found in /etc/mtab", "no mount point specified")
 
 
-def command(mountpoint: Path, *, lazy: bool = False) -> list[str]:
-    """The helper's command line: umount for root, fusermount for others."""
+def command(*mountpoints: Path, lazy: bool = False) -> list[str]:
+    """The helper's command line: umount for root, fusermount for others (who can name one at a time)."""
+    places = [str(mountpoint) for mountpoint in mountpoints]
     if os.geteuid() == 0:
-        return ["umount", "--no-canonicalize", *(["--lazy"] if lazy else []), str(mountpoint)]
+        return ["umount", "--no-canonicalize", *(["--lazy"] if lazy else []), *places]
     helper = shutil.which("fusermount3") or "fusermount"
-    return [helper, "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
+    if len(places) > 1:
+        return ["sh", "-c", 'for place do "$0" -u -z -- "$place"; done', helper, *places]
+    return [helper, "-u", *(["-z"] if lazy else []), "--", *places]
 
 
 def unmount(mountpoint: Path, *, lazy: bool = False, timeout_s: float) -> None:

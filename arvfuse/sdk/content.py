@@ -14,7 +14,7 @@ from arvfuse.errors import Damaged, FileTooBig, InvalidPath, NoSuchOffset
 from arvfuse.model import records
 from arvfuse.model.blockstate import Event, State
 from arvfuse.model.locators import BLOCK_BYTES
-from arvfuse.model.ranges import HOLE, LOG, Ref, Segment
+from arvfuse.model.ranges import HOLE, LOG, Ref, Segment, SegmentMap
 from arvfuse.model.records import CODES
 from arvfuse.sdk.blocks import BufferBlock, DroppedBlock
 from arvfuse.sdk.log import DroppedLog
@@ -158,15 +158,27 @@ class ContentTree(LoggedTree):
         listed = tuple(parts)
         with self.shared.file_lock(file.no), self.held(file) as tree:
             tree.check_writable()
-            now = tree.shared.clock.time_ns()
-            tree.bind(file)
-            seq = tree.log(records.Segments(file.no, listed), now, orphan=file.parent is None)
-            file.changed_seq = file.copied_seq = seq
-            tree.set_segments(file, listed, now)
-            tree._note_refs_locked(file)
+            seq = tree._share_locked(file, listed)
             gone = tree._unused_buffers_locked(file)
         tree.shared.log.flush(seq)
         tree._discard(gone)
+
+    def splice(self, file: FileNode, offset: int, spans: Iterable[Segment]) -> None:
+        """Let [offset, ...) of the file be *spans*, shareable segments of this workspace; a gap before becomes a hole.
+
+        The file's own blocks are sealed: what is shared is not rewritten in place."""
+        with self.shared.file_lock(file.no), self.held(file) as tree:
+            tree.check_writable()
+            for block in list(file.buffers.values()):
+                tree._seal_locked(block)
+            segments = SegmentMap(file.parts())
+            for span in spans:
+                segments.replace(offset, span.length, span.ref, span.offset)
+                offset += span.length
+            if segments.size > MAX_FILE_BYTES:
+                raise FileTooBig(show(file.name))
+            seq = tree._share_locked(file, tuple((each.length, each.ref, each.offset) for each in segments))
+        tree.shared.log.flush(seq)
 
     def shareable(self, file: FileNode) -> tuple[tuple[int, Ref, int], ...]:
         """The file's segments, in blocks that are sealed: what a copy may refer to."""
@@ -347,6 +359,16 @@ class ContentTree(LoggedTree):
                 del file.buffers[piece]
                 gone.append(block)
         return gone
+
+    def _share_locked(self, file: FileNode, parts: tuple[tuple[int, Ref, int], ...]) -> int:
+        """Make the file consist of *parts*, some of which other files have too; the record's number."""
+        now = self.shared.clock.time_ns()
+        self.bind(file)
+        seq = self.log(records.Segments(file.no, parts), now, orphan=file.parent is None)
+        file.changed_seq = file.copied_seq = seq
+        self.set_segments(file, parts, now)
+        self._note_refs_locked(file)
+        return seq
 
     def _note_refs_locked(self, file: FileNode) -> None:
         if any(isinstance(s.ref, int) and s.ref != HOLE for s in file.segments):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from arvfuse.model.ranges import HOLE, Part
+from arvfuse.model.ranges import HOLE, Part, SegmentMap
 from arvfuse.sdk.fileitem import ArvadosFile
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode, Node
@@ -68,6 +68,17 @@ def copy_content(target: Collection, source: ArvadosFile, node: FileNode) -> Non
         target.host.stream()
         tree.write(node, offset, memoryview(data))
     target.host.stream()
+
+
+def copy_range(source: FileNode, start: int, target: FileNode, at: int, length: int) -> int:
+    """Let [at, at + length) of *target* share the bytes of *source* from *start* on, both of one workspace; how many
+    there were. FileTooBig, ReadOnly."""
+    tree = _tree_of(target)
+    with tree.shared.sharing:
+        spans = SegmentMap(_tree_of(source).shareable(source)).cover(start, length)
+        if spans:
+            tree.splice(target, at, spans)
+    return sum(span.length for span in spans)
 
 
 def committed_parts(file: FileNode) -> list[Part]:

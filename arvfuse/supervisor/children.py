@@ -21,16 +21,15 @@ from pathlib import Path
 from typing import Final
 
 from arvfuse.backend.messages import Channel, encode_error
-from arvfuse.backend.parts import open_blocks, open_parts
-from arvfuse.backend.server import Backend, Serving
 from arvfuse.clock import SystemClock
 from arvfuse.drivers import unmounting
+from arvfuse.drivers.kernel.mountpoint import unmount
 from arvfuse.errors import ArvfuseError
 from arvfuse.settings import Settings
-from arvfuse.supervisor.driving import mount_device
-from arvfuse.supervisor.engine import EngineProcess, Mounting
+from arvfuse.supervisor.driving import mount_device, mount_further
 from arvfuse.supervisor.holders import holders
 from arvfuse.supervisor.mountinfo import mounted_as
+from arvfuse.supervisor.mounting import Mounting
 from arvfuse.sync import check_lock_order
 
 log = logging.getLogger(__name__)
@@ -81,6 +80,10 @@ class Processes:
         """Fork the engine. *supervisor*: its end of the conversation."""
 
         def body() -> int:
+            # In the child: while it reads its modules, the supervisor reads those of the backend.
+            from arvfuse.backend.parts import open_blocks
+            from arvfuse.supervisor.engine import EngineProcess
+
             check_lock_order(self._settings.debug)
             clock = SystemClock()
             try:
@@ -104,6 +107,9 @@ class Processes:
 
     def start_backend(self, supervisor: Channel, engine: Channel) -> Child:
         """Fork a backend. *engine*: its end of the socket to the engine."""
+        # Before the fork, and once: the next backend is of the same version, whatever was installed since.
+        from arvfuse.backend.parts import open_parts
+        from arvfuse.backend.server import Backend, Serving
 
         def body() -> int:
             os.nice(BACKEND_NICENESS)
@@ -131,10 +137,11 @@ class Processes:
 
         return fork(body, "backend", {supervisor.fileno(), engine.fileno(), *self._keep})
 
-    def start_unmount(self, *, lazy: bool) -> subprocess.Popen[str]:
-        """Execute the helper that unmounts; what it says is on its standard error."""
+    def start_unmount(self, *mountpoints: Path, lazy: bool) -> subprocess.Popen[str]:
+        """Execute the helper that unmounts *mountpoints* (ours if none are named); what it says is on its standard
+        error."""
         return subprocess.Popen(
-            unmounting.command(self._mounting.mountpoint, lazy=lazy),
+            unmounting.command(*(mountpoints or (self._mounting.mountpoint,)), lazy=lazy),
             cwd="/",
             env={**os.environ, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
@@ -146,6 +153,14 @@ class Processes:
     def mount_device(self) -> int | None:
         """Mount by the kernel driver; its descriptor. None: the engine is to mount by llfuse."""
         return mount_device(self._mounting.mount, self._mounting.mountpoint, self._settings)
+
+    def mount_further(self, mountpoint: Path, key: int) -> int:
+        """A further mount's connection; *key* tells it from the first in the mount table."""
+        return mount_further(self._mounting.mount, key, mountpoint, self._settings)
+
+    def unmount_further(self, mountpoint: Path, *, lazy: bool) -> None:
+        """End a further mount, at once: nothing has to be asked for that. Busy; PermissionError: a helper can."""
+        unmount(mountpoint, lazy=lazy)
 
     def is_mounted(self) -> bool:
         """True if the kernel has the mount in our table."""

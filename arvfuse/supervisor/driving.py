@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from arvfuse.drivers.kernel.latency import Latency, Mode
 from arvfuse.drivers.kernel.mountpoint import MountOptions, mount, tune
 from arvfuse.drivers.kernel.negotiation import Wanted
 from arvfuse.errors import ArvfuseError
 from arvfuse.model.collections import MountId
-from arvfuse.operations import Operations
 from arvfuse.ports import KernelNotices
 from arvfuse.settings import Settings
-from arvfuse.supervisor.mountinfo import SOURCE_PREFIX, mounted_as
+from arvfuse.supervisor.mountinfo import FURTHER, SOURCE_PREFIX
+
+if TYPE_CHECKING:  # the supervisor needs none of what Operations are made of
+    from arvfuse.operations import Operations
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,10 @@ class Driver(Protocol):
 
     def serve(self, operations: Operations) -> None:
         """Answer requests until the mount is gone."""
+        ...
+
+    def tick(self, stall_bound_s: float) -> None:
+        """Fail requests that have waited for so long. Called now and then."""
         ...
 
     def close(self) -> None:
@@ -68,9 +75,20 @@ def mount_device(mount_id: MountId, mountpoint: Path, settings: Settings) -> int
             raise
         log.warning("%s; mounted by llfuse instead", error)
         return None
-    entry = mounted_as(mount_id)
-    if entry is not None:
-        tune(entry.device)
+    tune(device)
+    return device
+
+
+def mount_further(mount_id: MountId, key: int, mountpoint: Path, settings: Settings) -> int:
+    """A read-only mount beside the first, always by the kernel driver; its descriptor."""
+    options = MountOptions(
+        source=f"{SOURCE_PREFIX}{mount_id}{FURTHER}{key}",
+        subtype=settings.subtype,
+        read_only=True,
+        allow_other=settings.allow_other,
+    )
+    device = mount(mountpoint, options)
+    tune(device)
     return device
 
 
@@ -84,12 +102,17 @@ def wanted(settings: Settings, root: object) -> Wanted:
     )
 
 
-def make_driver(device: int | None, mount_id: MountId, mountpoint: Path, settings: Settings, root: object) -> Driver:
-    """The driver of a mount: on the *device* that was made for it, or llfuse, which mounts here and now."""
+def make_driver(
+    device: int | None, mount_id: MountId, mountpoint: Path, settings: Settings, root: object,
+    on_end: Callable[[], None],
+) -> Driver:  # fmt: skip
+    """The driver of a mount: on the *device* that was made for it, or llfuse, which mounts here and now.
+
+    *on_end*: the mount is gone, but the driver has further ones to serve."""
     if device is not None:
         from arvfuse.drivers.kernel.driver import KernelDriver
 
-        return KernelDriver(device, wanted(settings, root), Latency(Mode(settings.latency)))
+        return KernelDriver(device, wanted(settings, root), Latency(Mode(settings.latency)), on_end=on_end)
     # Imported here: nothing else needs it.
     from arvfuse.drivers.llfuse_driver import LlfuseDriver, mount_options
 

@@ -18,7 +18,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +29,7 @@ from arvfuse.fresh.node import Space
 from arvfuse.fresh.pending import Pending, then
 from arvfuse.fusedir.host import Settings as DirectorySettings
 from arvfuse.fusefile import live_tree
-from arvfuse.model.collections import CollectionRecord, MountId
+from arvfuse.model.collections import CollectionRecord
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh
 from arvfuse.notify import Notifier
@@ -44,6 +43,8 @@ from arvfuse.sdk.workspace import DEFAULT_SPOOL_BYTES, Workspace
 from arvfuse.settings import Settings
 from arvfuse.supervisor.driving import Driver, make_driver
 from arvfuse.supervisor.housekeeping import Housekeeper, Timing
+from arvfuse.supervisor.mounting import Mounting
+from arvfuse.supervisor.serving import FurtherMounts, Served, ServedMounts
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,6 @@ SWITCH_INTERVAL_S: Final = 0.0005
 
 _UNMOUNT_TRY_S: Final = 30.0
 _BUSY_PAUSE_S: Final = 5.0
-_NOTIFY_CLOSE_S: Final = 10.0
 _RETRY_PAUSE_S: Final = 1.0
 _MIN_SPOOL_BYTES: Final = 128 << 20
 _LARGE_TEXT_BYTES: Final = 1 << 16  # below that a copy is cheaper than a mapping
@@ -175,21 +175,6 @@ class StoreDurable(Operations):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mounting:
-    """What is mounted where. *root*: what a user calls a collection, None for the whole store.
-
-    *content*: a file with a manifest text that no record has, mounted instead; when everything is committed at the
-    end, *result* is a file with what it has become."""
-
-    mount: MountId
-    directory: Path
-    mountpoint: Path
-    root: str | None = None
-    content: Path | None = None
-    result: Path | None = None
-
-
 class EngineProcess:
     """The engine of one mount. run() returns the exit code of the process: 0 all committed, 7 not, 1 failed."""
 
@@ -222,6 +207,8 @@ class EngineProcess:
         self._engine: Final = Engine(
             self._workspace, self._link, self._housekeeper, store, read_write=settings.read_write
         )
+        self._served: Final = ServedMounts()
+        self._further: Final = FurtherMounts(self._served, self._engine, clock, settings, self._tell)
         self._reader: Final = threading.Thread(target=self._read_supervisor, name="supervisor-link")
         self._told: Final = threading.Condition(threading.Lock())
         self._go = False  # guarded by: _told
@@ -268,8 +255,12 @@ class EngineProcess:
             if not self._devices:
                 return 1
         mounting = self._mounting
-        driver = make_driver(self._devices[0], mounting.mount, mounting.mountpoint, self._settings, root)
+        driver = make_driver(
+            self._devices[0], mounting.mount, mounting.mountpoint, self._settings, root,
+            on_end=lambda: self._tell({"told": "gone"}),
+        )  # fmt: skip
         self._driver = driver
+        self._further.use(driver)
         notifier = Notifier(driver.notices, name=mounting.mount)
         kind = StoreDurable if self._settings.durability == "store" else Operations
         operations = kind(
@@ -279,14 +270,15 @@ class EngineProcess:
             settings=DirectorySettings(read_only=not self._settings.read_write, refresh_s=self._settings.refresh_time),
             root=root,
         )
-        self._housekeeper.start(operations)
+        bound_s = self._settings.stall_bound
+        self._served.add(0, Served(operations, notifier, lambda: driver.tick(bound_s), driver.close))
+        self._housekeeper.start(self._served)
         self._tell({"told": "mounted"})
         try:
             driver.serve(operations)
         finally:
             self._tell({"told": "unmounted"})
-            notifier.close(_NOTIFY_CLOSE_S)
-            driver.close()
+            self._served.end(0)
         left = self._commit_all() if self._settings.read_write else []
         if isinstance(root, LiveTree) and self._mounting.result is not None and not left:
             self._write_result(root, self._mounting.result)
@@ -381,9 +373,16 @@ class EngineProcess:
                 self._go = True
                 self._told.notify_all()
         elif do == "device":
+            if message.get("key"):
+                self._further.start(message["key"], descriptors[0])
+                return
             with self._told:
                 self._devices.append(descriptors[0] if descriptors else None)
                 self._told.notify_all()
+        elif do == "further":
+            self._further.resolve(message["key"], message["root"])
+        elif do == "no_device":
+            self._further.cancel(message["key"])
         elif do == "commit":
             done = self._housekeeper.commit(self._workspace.dirty(), keep_previous=bool(message.get("keep_previous")))
             done.add_done_callback(self._tell_committed)
@@ -411,6 +410,7 @@ class EngineProcess:
             "log_seq": self._workspace.log.flushed_seq,
             "troubles": self._housekeeper.troubles,
             "driver": self._driver.status() if self._driver is not None else {},
+            "mounts": len(self._served),
         }
 
     def _tell(self, message: Message) -> None:

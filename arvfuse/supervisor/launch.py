@@ -21,7 +21,6 @@ from typing import Any, Final
 from arvfuse.backend import mountdirs
 from arvfuse.backend.messages import Message, decode_error, encode_error
 from arvfuse.backend.mountdirs import MountDirectory
-from arvfuse.backend.parts import open_parts
 from arvfuse.clock import SystemClock
 from arvfuse.drivers import unmounting
 from arvfuse.errors import (
@@ -39,8 +38,8 @@ from arvfuse.stores.filesystems import refuse_unsafe
 from arvfuse.supervisor import control
 from arvfuse.supervisor.children import Processes
 from arvfuse.supervisor.driving import has_llfuse
-from arvfuse.supervisor.engine import Mounting
 from arvfuse.supervisor.mountinfo import mounted_at, real_path
+from arvfuse.supervisor.mounting import Mounting
 from arvfuse.supervisor.supervise import Supervisor
 
 log = logging.getLogger(__name__)
@@ -73,7 +72,7 @@ def launch(
     try:
         release_dead(mountpoint, environment, settings.store)
         mountpoint = check_mountpoint(mountpoint)
-        check_fuse(settings.driver)
+        check_fuse(driver=settings.driver)
         prepare_store(settings)
     except ArvfuseError as error:
         tell({"error": encode_error(error)})
@@ -142,7 +141,7 @@ def check_mountpoint(mountpoint: Path) -> Path:
     return real
 
 
-def check_fuse(driver: str = "auto", device: Path = _DEVICE) -> None:
+def check_fuse(device: Path = _DEVICE, *, driver: str = "auto") -> None:
     """What the kernel and the libraries must offer: NotSupported, NotPermitted, with what to do."""
     try:
         os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
@@ -313,6 +312,8 @@ def _start_log(settings: Settings, directory: Path, *, background: bool) -> None
 
 def _remove(settings: Settings, directory: MountDirectory) -> None:
     """Nothing is left to recover: the directory goes, then the rows that say what of its log was applied."""
+    from arvfuse.backend.parts import open_parts  # when all is over: no mount waits for it
+
     had_changes = mountdirs.has_changes(directory.path)
     directory.remove()
     if settings.read_write and had_changes:

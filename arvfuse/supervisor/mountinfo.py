@@ -12,6 +12,8 @@ from arvfuse.errors import InvalidPath
 from arvfuse.model.collections import MountId
 
 SOURCE_PREFIX: Final = "arvfuse:"
+FURTHER: Final = "/"
+"""Behind it stands which of the further mounts of an engine it is."""
 _ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 _MAX_LINKS: Final = 40
 
@@ -29,8 +31,13 @@ class MountEntry(NamedTuple):
     def mount(self) -> MountId | None:
         """Our mount id, None if it is not ours."""
         if self.source.startswith(SOURCE_PREFIX):
-            return MountId(self.source.removeprefix(SOURCE_PREFIX))
+            return MountId(self.source.removeprefix(SOURCE_PREFIX).partition(FURTHER)[0])
         return None
+
+    @property
+    def is_further(self) -> bool:
+        """True for one that was added to a running engine."""
+        return self.mount is not None and FURTHER in self.source
 
 
 def parse(table: bytes) -> Iterator[MountEntry]:
@@ -61,8 +68,8 @@ def mounted_at(path: Path) -> MountEntry | None:
 
 
 def mounted_as(mount: MountId) -> MountEntry | None:
-    """Where mount *mount* of ours is."""
-    return next((entry for entry in read() if entry.mount == mount), None)
+    """Where mount *mount* of ours is, the first of its engine."""
+    return next((entry for entry in read() if entry.mount == mount and not entry.is_further), None)
 
 
 def real_path(path: Path) -> Path:

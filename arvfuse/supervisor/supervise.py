@@ -13,20 +13,21 @@ import logging
 import os
 import select
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
 from typing import Any, Final
 
 from arvfuse.backend.messages import Channel, Message, encode_error
 from arvfuse.backend.mountdirs import DRAINING, MESSAGES
-from arvfuse.errors import ArvfuseError, StoreUnavailable
+from arvfuse.errors import ArvfuseError, Busy, StoreUnavailable
 from arvfuse.ports import Clock
 from arvfuse.settings import Settings
 from arvfuse.supervisor.children import Child, Processes
 from arvfuse.supervisor.control import Connection
 from arvfuse.supervisor.desk import Desk, For
-from arvfuse.supervisor.engine import Mounting
+from arvfuse.supervisor.further import FurtherMounts
+from arvfuse.supervisor.mounting import Mounting
+from arvfuse.supervisor.signals import SignalPipe
 from arvfuse.supervisor.states import Event, State, advance
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,6 @@ _RESCUES: Final = 3
 _END_WAIT_S: Final = 10.0
 _KILL_WAIT_S: Final = 0.5
 _STATUS_WAIT_S: Final = 2.0
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2)
 
 
 class Supervisor:
@@ -65,7 +65,7 @@ class Supervisor:
         self._interrupts = 0
         self._failed_start = False  # it may be mounted, with nobody to answer
 
-        self._signal_fd, self._signal_sender = _signal_pipe()
+        self._signals: Final = SignalPipe()
         self._engine: Channel | None = None
         self._engine_child: Child | None = None
         self._backend: Channel | None = None
@@ -76,6 +76,7 @@ class Supervisor:
         self._rescues = 0
         self._helpers: list[subprocess.Popen[str]] = []
         self._desk: Final = Desk(mounting.directory)
+        self._further: Final = FurtherMounts(processes, self._tell_engine)
         self._backend_status: Message = {}
         self._recovered: Message = {}
 
@@ -92,7 +93,7 @@ class Supervisor:
     # the loop
 
     def _turn(self) -> None:
-        handlers: dict[int, Callable[[], None]] = {self._signal_fd.fileno(): self._take_signals}
+        handlers: dict[int, Callable[[], None]] = {self._signals.fileno(): self._take_signals}
         if self._engine is not None:
             handlers[self._engine.fileno()] = self._hear_engine
         if self._backend is not None:
@@ -126,9 +127,7 @@ class Supervisor:
     # start
 
     def _start(self) -> None:
-        for number in _SIGNALS:
-            signal.signal(number, _do_nothing)
-        signal.set_wakeup_fd(self._signal_sender.fileno(), warn_on_full_buffer=False)
+        self._signals.start()
         self._engine, theirs = Channel.pair(self._messages)
         self._engine_child = self._processes.start_engine(theirs)
         theirs.close()
@@ -165,7 +164,9 @@ class Supervisor:
             return
         message = received.message
         told = message["told"]
-        if told == "resolved":
+        if message.get("key"):
+            self._further.hear(message)
+        elif told == "resolved":
             self._mount()
         elif told == "mounted":
             self._move(Event.MOUNTED)
@@ -176,6 +177,8 @@ class Supervisor:
             if self._state in (State.SERVING, State.DETACHING):
                 self._mark_draining()
                 self._move(Event.UNMOUNTED)
+        elif told == "gone" and self._state is State.DETACHING:
+            self._further.detach_all()
         elif told == "ended":
             self._left, self._troubles = message["left"], message["troubles"]
             self._code = _CODE_NOT_COMMITTED if self._left else _CODE_FAILED if self._troubles else 0
@@ -194,11 +197,9 @@ class Supervisor:
             self._send(self._engine, {"do": "abandon"})
             self._fail(encode_error(error))
             return
-        if device is None:
-            self._send(self._engine, {"do": "device"})
-            return
-        self._send(self._engine, {"do": "device"}, device)
-        os.close(device)
+        self._send(self._engine, {"do": "device"}, *([] if device is None else [device]))
+        if device is not None:
+            os.close(device)
 
     def _engine_gone(self) -> None:
         assert self._engine is not None
@@ -213,6 +214,7 @@ class Supervisor:
         if self._state is State.RESCUING:
             self._mark_draining()
             self._run_helper(lazy=True)  # nothing answers there any more
+            self._further.detach_all()
             if self._backend is not None:
                 self._send(self._backend, {"do": "finish"})
 
@@ -293,6 +295,7 @@ class Supervisor:
     def _helpers_ended(self) -> None:
         ended = [helper for helper in self._helpers if helper.poll() is not None]
         self._helpers = [helper for helper in self._helpers if helper not in ended]
+        self._further.helpers_ended()
         for helper in ended:
             self._helper_ended(helper, helper.communicate()[1].strip())
 
@@ -337,6 +340,7 @@ class Supervisor:
             return
         if self._state in (State.SERVING, State.DETACHING):
             self._run_helper(lazy=True)
+            self._further.detach_all()
         self._code = _CODE_NOT_COMMITTED
         self._left = self._left or ["not known: the mount was ended before it had said"]
         self._move(Event.GIVE_UP)
@@ -357,7 +361,7 @@ class Supervisor:
     # signals and commands
 
     def _take_signals(self) -> None:
-        for number in self._signal_fd.recv(4096):
+        for number in self._signals.take():
             if number == signal.SIGCHLD:
                 self._reap()
                 self._helpers_ended()
@@ -390,6 +394,11 @@ class Supervisor:
             if request.get("deadline_s") is not None:
                 self._after(float(request["deadline_s"]), lambda: self._past_deadline(client))
             self._detach(lazy=bool(request.get("lazy")) or op == "detach")
+        elif op in ("mount", "unmount"):
+            if self._state is State.SERVING:
+                (self._further.mount if op == "mount" else self._further.unmount)(client, request)
+            else:
+                client.answer({"code": _CODE_BUSY, "error": encode_error(Busy("the mount is ending; use another"))})
         elif op == "wait":
             mounted = self._engine is not None and self._state in (State.SERVING, State.DETACHING)
             self._desk.wait(client, For.COMMIT if mounted else For.END)
@@ -422,6 +431,7 @@ class Supervisor:
             "mountpoint": str(self._mounting.mountpoint),
             "store": str(self._settings.store),
             "read_write": self._settings.read_write,
+            "further_mounts": len(self._further),
             "processes": self._process_ids(),
             "engine": engine,
             "backend": self._backend_status,
@@ -439,13 +449,13 @@ class Supervisor:
         for child in (self._engine_child, self._backend_child):
             if child is not None:
                 self._await_end(child)
-        for channel in (self._engine, self._backend):
-            if channel is not None:
-                channel.close()
+        for channel in filter(None, (self._engine, self._backend)):
+            channel.close()
         if self._failed_start and self._processes.is_mounted():
             self._run_helper(lazy=True)
         for helper in self._helpers:
             helper.communicate(timeout=_END_WAIT_S)
+        self._further.close(_END_WAIT_S)
         for line in (*self._left, *self._troubles):
             log.warning("%s", line)
         return self._code
@@ -456,9 +466,7 @@ class Supervisor:
         self._desk.answer(For.END, answer)
         self._desk.answer(For.COMMIT, answer)
         self._desk.close()
-        signal.set_wakeup_fd(-1)
-        self._signal_fd.close()
-        self._signal_sender.close()
+        self._signals.close()
 
     @property
     def is_clean(self) -> bool:
@@ -480,21 +488,13 @@ class Supervisor:
                 child.send_signal(signal.SIGKILL)
                 child.has_ended(wait=True)
                 return
-            select.select([self._signal_fd], [], [], left)  # SIGCHLD wakes us
-            with contextlib.suppress(BlockingIOError):
-                self._signal_fd.recv(4096)
+            select.select([self._signals], [], [], left)  # SIGCHLD wakes us
+            self._signals.take()
+
+    def _tell_engine(self, message: Message, *descriptors: int) -> None:
+        if self._engine is not None:
+            self._send(self._engine, message, *descriptors)
 
     def _send(self, channel: Channel, message: Message, *descriptors: int) -> None:
         with contextlib.suppress(OSError):  # it is gone: its end of the socket tells, and what to do is decided there
             channel.send(message, descriptors=descriptors)
-
-
-def _signal_pipe() -> tuple[socket.socket, socket.socket]:
-    receiver, sender = socket.socketpair()
-    receiver.setblocking(False)
-    sender.setblocking(False)
-    return receiver, sender
-
-
-def _do_nothing(_number: int, _frame: object) -> None:
-    """The wake-up descriptor tells the loop."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from arvfuse.sdk import content
 from arvfuse.sdk.collection import Collection
+from arvfuse.sdk.copying import copy_range
 from arvfuse.stores.memory import MemoryStore
 from tests.support.hosts import make_catalog, make_host
 from tests.support.profiles import searching
@@ -26,6 +27,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("truncate"), OFFSETS),
     st.tuples(st.just("read"), OFFSETS, st.integers(0, 100)),
     st.tuples(st.just("copy")),
+    st.tuples(st.just("share"), OFFSETS, OFFSETS, st.one_of(OFFSETS, st.integers(1, 9))),
     st.tuples(st.just("commit")),
     st.tuples(st.just("reopen")),
 )
@@ -65,6 +67,12 @@ def test_file_is_a_bytearray(operations: list[tuple[Any, ...]]) -> None:
             elif kind == "copy":
                 collection.copy("file", f"copy{len(copies)}")
                 copies[f"copy{len(copies)}"] = bytes(model)
+            elif kind == "share":
+                start, at, length = args
+                node = collection["file"].node
+                shared = bytes(model[start : start + length])
+                assert copy_range(node, start, node, at, length) == len(shared)
+                write(model, at, shared)
             elif kind == "commit":
                 collection.save()
             elif kind == "reopen":

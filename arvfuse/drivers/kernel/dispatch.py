@@ -1,8 +1,8 @@
 """One mount's requests: from an opcode to a call of ``Operations``, and from its answer to a reply.
 
 The one place that catches: whatever a request raises becomes an errno (``drivers.errnos``), a malformed request EIO
-and a line in the log, an unknown one ENOSYS. A Pending is parked: its reply is written by whoever settles it, and the
-reader goes on; an INTERRUPT answers it with EINTR. An answer that the kernel does not want any more is undone.
+and a line in the log, an unknown one ENOSYS. A Pending is parked (``connection``): its reply is written by whoever
+settles it, and the reader goes on.
 
 With a write-back cache a WRITE carries pages, not a call: its handle is any that may write, pid and uid say nothing,
 the offset is exact also for O_APPEND, and it may come long after the write. So its failure is told to every handle of
@@ -20,13 +20,13 @@ import stat
 import struct
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final, TypeAlias
 
-from arvfuse.drivers.errnos import NOT_IMPLEMENTED, reply_for
+from arvfuse.drivers.errnos import NOT_IMPLEMENTED
 from arvfuse.drivers.kernel import encoding, wire
+from arvfuse.drivers.kernel.connection import Connection, Reply
 from arvfuse.drivers.kernel.negotiation import Agreed, Wanted, agree
 from arvfuse.drivers.kernel.readers import Reader
 from arvfuse.drivers.kernel.wire import Fattr, Fopen, Op
@@ -37,19 +37,18 @@ from arvfuse.operations import Operations
 log = logging.getLogger(__name__)
 
 Body: TypeAlias = memoryview
-Reply = bytes | tuple[bytes | memoryview, ...] | None
-"""What follows the header of a reply; None: there is none, or it is written by somebody else."""
 Handler = Callable[[int, int, Body], Reply]
 
 LARGE_READ_BYTES: Final = 1 << 16
-_INTERRUPTS: Final = 64
 _OPEN_FLAGS: Final = int(Fopen.KEEP_CACHE)
 _DIRECT_FLAGS: Final = int(Fopen.DIRECT_IO)
-_MAX_PIECES: Final = 1000  # writev(2) takes 1,024
 _HEADER_BYTES: Final = wire.IN_HEADER.size
 _WRITE_START: Final = wire.WRITE_IN.size
 _FALLOC_KEEP_SIZE: Final = 1
+_MOST_COPIED_BYTES: Final = 1 << 30
+"""The reply has 32 bits for the count."""
 _NS: Final = 1_000_000_000
+_LOOK_EVERY: Final = 7
 # Plain numbers: an IntFlag's & costs a microsecond.
 _NOFLUSH: Final = int(Fopen.NOFLUSH)
 _MODE, _SIZE, _FH = int(Fattr.MODE), int(Fattr.SIZE), int(Fattr.FH)
@@ -71,43 +70,40 @@ class Session:
     *on_end* is called once when the mount is gone, by a reader."""
 
     def __init__(self, device: int, operations: Operations, wanted: Wanted, *, on_end: Callable[[], None]) -> None:
-        self._device: Final = device
+        self._connection: Final = Connection(device, operations.undo)
         self._operations: Final = operations
         self._wanted: Final = wanted
         self._on_end: Final = on_end
         self._encoder: Final = encoding.Encoder(operations.uid, operations.gid)
         self._handlers: Final[dict[int, Handler]] = self._table()
+        self._reader: Final = threading.local()
         self.agreed: Agreed | None = None  # set by INIT, the first request
-        self._reader: threading.local = threading.local()
-
-        self._lock: Final = threading.Lock()  # a leaf; taken for parked replies only
-        self._parked: dict[int, Future[Any]] = {}  # guarded by: _lock
-        self._interrupted: deque[int] = deque(maxlen=_INTERRUPTS)  # came before what they are for was parked; the same
-        self._closed = False  # guarded by: _lock
         self.requests = 0  # about: several readers count
+        self._more = False  # when we looked for another request at once there was one
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "serving" if self.agreed else "new"
-        return f"<Session {state} requests={self.requests} parked={len(self._parked)}>"
+        state = "serving" if self.agreed else "new"
+        return f"<Session {state} requests={self.requests} {self._connection!r}>"
 
     @property
     def parked(self) -> int:
         """Requests that wait for the backend or for room."""
-        return len(self._parked)
+        return self._connection.parked
 
     def fileno(self) -> int:
         """The connection's descriptor."""
-        return self._device
+        return self._connection.device
 
     def serve(self, reader: Reader, limit: int) -> bool:
         """Answer requests; False: the mount is gone. See ``readers.Session``."""
-        device, view = self._device, reader.view
+        device, view = self._connection.device, reader.view
         buffers = (reader.buffer,)
         self._reader.value = reader
         for _ in range(limit):
             try:
                 size = os.readv(device, buffers)
             except BlockingIOError:
+                self._more = False
                 return True
             except OSError as failure:
                 if failure.errno in (errno.ENOENT, errno.EINTR):
@@ -123,7 +119,16 @@ class Session:
             reader.busy = False
             if not reader.leads:
                 return True
+            # One caller after another: the next request is not there yet, and to look would be a call for nothing. So
+            # look at times, and always while it pays.
+            if not self._more and self.requests & _LOOK_EVERY:
+                return True
+            self._more = True
         return True
+
+    def fail_stalled(self, bound_s: float) -> None:
+        """See Connection.fail_stalled; called now and then."""
+        self._connection.fail_stalled(bound_s)
 
     def ended(self) -> None:
         """The mount is gone and no reader is busy with it."""
@@ -131,12 +136,7 @@ class Session:
 
     def close(self) -> None:
         """Close the connection; what was parked is answered by nobody. Harmless when repeated."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            self._parked.clear()
-            os.close(self._device)
+        self._connection.close()
 
     # one request
 
@@ -156,112 +156,28 @@ class Session:
                 raise Refused(NOT_IMPLEMENTED)
             reply = handler(unique, node, view[_HEADER_BYTES:size])
         except Refused as refused:
-            self._send_refusal(unique, refused.code)
+            self._connection.refuse(unique, refused.code)
             return
         except (struct.error, wire.Malformed) as failure:
             log.error("malformed request: %s: %s", view[: min(size, 64)].hex(), failure)
-            self._send_refusal(unique, errno.EIO)
+            self._connection.refuse(unique, errno.EIO)
             return
         except Exception as failure:  # top of a request
-            self._refuse(unique, wire.op_name(opcode), failure)
+            self._connection.fail(unique, wire.op_name(opcode), failure)
             return
         if reply is not None:
-            self._reply(unique, reply)
-
-    def _reply(self, unique: int, reply: bytes | tuple[bytes | memoryview, ...]) -> bool:
-        """False if the kernel does not want it any more."""
-        if isinstance(reply, bytes):
-            return self._send(wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(reply), 0, unique) + reply)
-        header = wire.OUT_HEADER.pack(wire.OUT_HEADER.size + sum(map(len, reply)), 0, unique)
-        if len(reply) > _MAX_PIECES:
-            reply = (b"".join(reply),)
-        try:
-            os.writev(self._device, (header, *reply))
-        except OSError as failure:
-            return self._unwanted(failure)
-        return True
-
-    def _send(self, message: bytes) -> bool:
-        try:
-            os.write(self._device, message)
-        except OSError as failure:
-            return self._unwanted(failure)
-        return True
-
-    def _unwanted(self, failure: OSError) -> bool:
-        if failure.errno not in (errno.ENOENT, errno.ENODEV, errno.EBADF):
-            log.error("the kernel refused a reply: %s", failure)
-        return False
-
-    def _refuse(self, unique: int, what: str, failure: BaseException) -> None:
-        code, level = reply_for(failure)
-        if log.isEnabledFor(level):
-            log.log(level, "%s: %s", what, failure, exc_info=failure if level >= logging.ERROR else None)
-        self._send_refusal(unique, code)
-
-    def _send_refusal(self, unique: int, code: int) -> None:
-        if unique:  # else nobody waits for an answer
-            self._send(wire.refusal(unique, code))
+            self._connection.reply(unique, reply)
 
     def _hand_over(self) -> None:
         """What follows may wait for a disk: another reader leads meanwhile."""
         self._reader.value.hand_over()
 
-    # answers that have to wait
-
-    def _park(self, unique: int, pending: Future[Any], encode: Callable[[Any], Reply], what: str) -> None:
-        with self._lock:
-            if self._closed:
-                return
-            interrupted = unique in self._interrupted
-            if not interrupted:
-                self._parked[unique] = pending
-        if interrupted:
-            self._send_refusal(unique, errno.EINTR)
-            pending.add_done_callback(self._undo)
-            return
-        pending.add_done_callback(lambda done: self._settled(unique, done, encode, what))
-
-    def _settled(self, unique: int, done: Future[Any], encode: Callable[[Any], Reply], what: str) -> None:
-        """In the thread that brought the answer."""
-        with self._lock:
-            wanted = self._parked.pop(unique, None) is not None
-        if not wanted:
-            self._undo(done)
-            return
-        failure, reply = done.exception(), None
-        if failure is None:
-            try:
-                reply = encode(done.result())
-            except Exception as odd:  # as at the top of a request: nobody else would answer it
-                failure = odd
-        with self._lock:  # the descriptor is ours for as long
-            if self._closed:
-                wanted = False
-            elif failure is not None:
-                self._refuse(unique, what, failure)
-            elif reply is not None:
-                wanted = self._reply(unique, reply)
-        if not wanted:
-            self._undo(done)
-
-    def _undo(self, done: Future[Any]) -> None:
-        if done.exception() is None:
-            self._operations.undo(done.result())
-
-    def _interrupt(self, _unique: int, _node: int, body: Body) -> None:
-        (unique,) = wire.INTERRUPT_IN.unpack_from(body)
-        with self._lock:
-            pending = self._parked.pop(unique, None)
-            if pending is None:
-                self._interrupted.append(unique)
-            else:
-                self._send_refusal(unique, errno.EINTR)
-
-    def _ready(self, unique: int, value: Any, encode: Callable[[Any], Reply], what: str) -> Reply:
-        """The reply to *value*, or None if it has to wait."""
+    def _ready(
+        self, unique: int, value: Any, encode: Callable[[Any], Reply], what: str, accepted: bytes | None = None
+    ) -> Reply:
+        """The reply to *value*, or None if it has to wait (*accepted*: see Connection.park)."""
         if isinstance(value, Future):
-            self._park(unique, value, encode, what)
+            self._connection.park(unique, value, encode, what, accepted)
             return None
         return encode(value)
 
@@ -277,7 +193,7 @@ class Session:
             Op.READLINK: self._readlink,
             Op.OPEN: self._open, Op.CREATE: self._create, Op.READ: self._read, Op.WRITE: self._write,
             Op.FLUSH: self._flush, Op.FSYNC: self._fsync, Op.RELEASE: self._release,
-            Op.LSEEK: self._lseek, Op.FALLOCATE: self._fallocate,
+            Op.LSEEK: self._lseek, Op.FALLOCATE: self._fallocate, Op.COPY_FILE_RANGE: self._copy_file_range,
             Op.OPENDIR: self._opendir, Op.READDIR: self._readdir, Op.READDIRPLUS: self._readdirplus,
             Op.RELEASEDIR: self._releasedir, Op.FSYNCDIR: self._fsyncdir,
         }  # fmt: skip
@@ -287,6 +203,9 @@ class Session:
         if self._wanted.no_opendir:
             del table[Op.OPENDIR]
         return table
+
+    def _interrupt(self, _unique: int, _node: int, body: Body) -> None:
+        self._connection.interrupt(wire.INTERRUPT_IN.unpack_from(body)[0])
 
     def _init(self, _unique: int, _node: int, body: Body) -> Reply:
         agreed, reply = agree(body, self._wanted)
@@ -437,7 +356,7 @@ class Session:
             raise
         if flags & wire.WRITE_KILL_SUIDGID:
             self._operations.drop_privileges(node)
-        return self._ready(unique, written, encoding.written, "write")
+        return self._ready(unique, written, encoding.written, "write", encoding.written(size))
 
     def _flush(self, _unique: int, _node: int, body: Body) -> Reply:
         self._operations.flush(wire.FLUSH_IN.unpack_from(body)[0])
@@ -467,6 +386,13 @@ class Session:
             raise NotSupported("", "nothing but allocation")
         self._operations.allocate(handle, offset, length, keep_size=bool(mode & _FALLOC_KEEP_SIZE))
         return b""
+
+    def _copy_file_range(self, _unique: int, _node: int, body: Body) -> Reply:
+        source, start, _, target, at, length, flags = wire.COPY_FILE_RANGE_IN.unpack_from(body)
+        if flags:
+            raise Refused(errno.EINVAL)
+        copied = self._operations.copy_range(source, start, target, at, min(length, _MOST_COPIED_BYTES))
+        return wire.WRITE_OUT.pack(copied, 0)
 
     # directory handles
 

@@ -32,7 +32,6 @@ ALWAYS: Final = (
 
 _FLAGS2_SHIFT: Final = 32
 _FLAGS: Final = (1 << _FLAGS2_SHIFT) - 1
-_MIN_READ_AHEAD_BYTES: Final = 1 << 17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +96,7 @@ def agree(body: bytes | memoryview, wanted: Wanted) -> tuple[Agreed | None, byte
         minor=min(minor, wire.MINOR),
         flags=flags,
         max_write=wire.MAX_WRITE_BYTES if Init.MAX_PAGES in flags else 32 * wire.PAGE_BYTES,
-        max_readahead=max(readahead, _MIN_READ_AHEAD_BYTES),
+        max_readahead=max(readahead, wire.READ_AHEAD_BYTES),  # the kernel takes the lesser of this and its own
     )
     return agreed, _reply(agreed.minor, int(flags), agreed.max_readahead, agreed.max_write)
 

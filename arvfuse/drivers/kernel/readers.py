@@ -210,7 +210,7 @@ class Readers:
             return not self._closing
 
     def _lead(self, reader: Reader) -> None:
-        events = self._epoll.poll(0) or self._latency.wait(self._epoll)
+        events = self._latency.wait(self._epoll)
         if not self._flow:
             with self._lock:
                 self._flow = True

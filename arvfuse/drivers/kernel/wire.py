@@ -24,6 +24,8 @@ PAGE_BYTES: Final = 4096
 MAX_PAGES: Final = MAX_WRITE_BYTES // PAGE_BYTES
 MAX_BACKGROUND: Final = 256
 CONGESTION_THRESHOLD: Final = 192
+READ_AHEAD_BYTES: Final = 2 * MAX_WRITE_BYTES
+"""One request is read while the one before is answered."""
 BUFFER_BYTES: Final = MAX_WRITE_BYTES + PAGE_BYTES
 """The largest request: a write of that size with its headers, which take less than a page."""
 DEVICE_CLONE: Final = 0x8004E500

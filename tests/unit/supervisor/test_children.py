@@ -10,7 +10,7 @@ import sys
 from arvfuse.model.collections import MountId
 from arvfuse.settings import Settings
 from arvfuse.supervisor.children import BACKEND_NICENESS, Child, Processes, fork
-from arvfuse.supervisor.engine import Mounting
+from arvfuse.supervisor.mounting import Mounting
 from tests.support.programs import environment
 
 

@@ -12,7 +12,8 @@ from arvfuse.drivers.llfuse_driver import LlfuseDriver
 from arvfuse.errors import ArvfuseError
 from arvfuse.model.collections import MountId
 from arvfuse.settings import Settings
-from arvfuse.supervisor.driving import Driver, has_llfuse, make_driver, mount_device, wanted
+from arvfuse.supervisor.driving import Driver, has_llfuse, make_driver, mount_device, mount_further, wanted
+from arvfuse.supervisor.mountinfo import mounted_at
 from tests.support import mounts
 
 MOUNT = MountId("test")
@@ -48,7 +49,7 @@ def test_llfuse_mounts_by_itself(tmp_path: Path) -> None:
 
 def test_a_connection_makes_the_kernel_driver(tmp_path: Path) -> None:
     reader, writer = os.pipe()
-    driver: Driver = make_driver(writer, MOUNT, tmp_path, settings(latency="sleep"), None)
+    driver: Driver = make_driver(writer, MOUNT, tmp_path, settings(latency="sleep"), None, lambda: None)
     assert isinstance(driver, KernelDriver)
     assert driver.status()["latency"] == "sleep"
     driver.close()
@@ -57,12 +58,26 @@ def test_a_connection_makes_the_kernel_driver(tmp_path: Path) -> None:
 
 
 @pytest.mark.mounted
+def test_further_mounts_are_read_only_and_name_their_engine(tmp_path: Path) -> None:
+    place = tmp_path / "mnt"
+    place.mkdir()
+    mounts.record(place)
+    device = mount_further(MOUNT, 7, place, settings(read_write=True))
+    entry = mounted_at(place)
+    mounts.detach(place)
+    mounts.forget(place)
+    os.close(device)
+    assert entry is not None
+    assert (entry.mount, entry.further, "ro" in entry.options.split(",")) == (MOUNT, True, True)
+
+
+@pytest.mark.mounted
 def test_without_a_connection_llfuse_is_taken(tmp_path: Path) -> None:
     place = tmp_path / "mnt"
     place.mkdir()
     mounts.record(place)
     try:
-        driver: Driver = make_driver(None, MOUNT, place, settings(driver="llfuse"), None)
+        driver: Driver = make_driver(None, MOUNT, place, settings(driver="llfuse"), None, lambda: None)
         assert isinstance(driver, LlfuseDriver)
         assert driver.status()["driver"] == "llfuse"
         assert mounts.mounted(place) is not None

@@ -17,7 +17,7 @@ from arvfuse.clock import SystemClock
 from arvfuse.model.collections import MountId
 from arvfuse.settings import Settings
 from arvfuse.supervisor.control import ask
-from arvfuse.supervisor.engine import Mounting
+from arvfuse.supervisor.mounting import Mounting
 from arvfuse.supervisor.supervise import Supervisor
 
 PATIENCE_S = 20

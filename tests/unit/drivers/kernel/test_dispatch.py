@@ -82,7 +82,7 @@ def test_a_file_is_made_written_read_and_closed(kernel: FakeKernel, mounted: Mou
     assert kernel.ask(Op.RELEASE, node, wire.RELEASE_IN.pack(handle, 0, 0, 0)).error == 0
     assert kernel.ask(Op.READ, node, read_body(handle)).error == errno.ESTALE
     assert mounted.read_file(node) == b"\0\0data"
-    assert repr(kernel.session).startswith("<Session serving requests=9 parked=0>")
+    assert repr(kernel.session).startswith("<Session serving requests=9 <Connection open parked=0>>")
 
 
 def test_names_are_made_moved_listed_and_removed(kernel: FakeKernel) -> None:
@@ -270,7 +270,7 @@ def test_a_generated_file_is_not_cached(tmp_path: Path) -> None:
 
 def test_what_was_agreed_is_kept(mounted: Mounted) -> None:
     kernel = FakeKernel(mounted.ops, Wanted(writeback=True, mask=Init.MAX_PAGES), offered=None)
-    assert repr(kernel.session) == "<Session new requests=0 parked=0>"
+    assert repr(kernel.session) == "<Session new requests=0 <Connection open parked=0>>"
     newer = kernel.ask(Op.INIT, 0, wire.INIT_IN.pack(8, 0, 0, 0))
     assert (newer.error, kernel.session.agreed) == (0, None)
     assert kernel.ask(Op.INIT, 0, wire.INIT_IN.pack(7, 5, 0, 0)).error == errno.ENOTSUP
@@ -282,7 +282,7 @@ def test_what_was_agreed_is_kept(mounted: Mounted) -> None:
     assert kernel.session.fileno() >= 0
     kernel.close()
     kernel.close()
-    assert repr(kernel.session).startswith("<Session closed")
+    assert "closed" in repr(kernel.session)
 
 
 class Failing:

@@ -12,11 +12,11 @@ from arvfuse.drivers.kernel import wire
 from arvfuse.drivers.kernel.mountpoint import (
     DEVICE,
     DIRTY_BYTES,
-    READ_AHEAD_BYTES,
     MountOptions,
     mount,
     mount_by_helper,
     tune,
+    unmount,
 )
 from arvfuse.errors import ArvfuseError, NotPermitted, NotSupported, UsageError
 from arvfuse.supervisor.mountinfo import mounted_at
@@ -55,17 +55,21 @@ def test_a_mount_is_there_before_anybody_answers(place: Path, read_only: bool) -
     assert entry is not None
     assert (entry.kind, entry.source, entry.mount) == ("fuse.arvfuse", "arvfuse:x,y", "x,y")
     assert {"nosuid", "nodev", "ro" if read_only else "rw"} <= set(entry.options.split(","))
-    tune(entry.device)
+    tune(device)
     read_ahead = Path(f"/sys/class/bdi/{entry.device}/read_ahead_kb").read_text()
-    assert os.geteuid() != 0 or int(read_ahead) == READ_AHEAD_BYTES >> 10
+    assert os.geteuid() != 0 or int(read_ahead) == wire.READ_AHEAD_BYTES >> 10
+    if os.geteuid() == 0:
+        unmount(place)
     mounts.detach(place)
+    assert mounted_at(place) is None
+    unmount(place, lazy=True)  # not mounted: no failure
     os.close(device)
 
 
 def test_what_the_kernel_is_asked_for() -> None:
-    assert READ_AHEAD_BYTES == 2 * wire.MAX_WRITE_BYTES
+    assert wire.READ_AHEAD_BYTES == 2 * wire.MAX_WRITE_BYTES
     assert DIRTY_BYTES == wire.MAX_BACKGROUND * wire.MAX_WRITE_BYTES // 4
-    tune("0:no such mount")
+    tune(-1)
     options = MountOptions(source="s")
     assert (options.read_only, options.allow_other, options.subtype) == (True, False, "arvfuse")
 

@@ -16,6 +16,7 @@ def test_what_is_spoken() -> None:
     assert wire.OLDEST_MINOR < wire.MINOR
     assert wire.MAX_PAGES * wire.PAGE_BYTES == wire.MAX_WRITE_BYTES == 1 << 20
     assert wire.MAX_WRITE_BYTES + wire.IN_HEADER.size + wire.WRITE_IN.size <= wire.BUFFER_BYTES
+    assert wire.READ_AHEAD_BYTES % wire.MAX_WRITE_BYTES == 0
     assert wire.CONGESTION_THRESHOLD < wire.MAX_BACKGROUND
     assert wire.DEVICE_CLONE == (2 << 30) | (4 << 16) | (229 << 8)
     assert (wire.WRITE_CACHE, wire.WRITE_KILL_SUIDGID, wire.OPEN_KILL_SUIDGID) == (1, 4, 1)
