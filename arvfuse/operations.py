@@ -32,7 +32,7 @@ from arvfuse.fresh.node import Attr, Created, Entry, Listed, Opened, Space
 from arvfuse.fresh.pending import Pending, rescue, then
 from arvfuse.fusedir.directory import Directory, VirtualDir
 from arvfuse.fusedir.expiry import Expiry
-from arvfuse.fusedir.handles import DirectoryHandle
+from arvfuse.fusedir.handles import DirectoryHandles
 from arvfuse.fusedir.host import Alias, Child, Engine, Host, Settings
 from arvfuse.fusedir.names import NAME_MAX_BYTES, check_new_name
 from arvfuse.fusedir.projects import ProjectDir
@@ -49,6 +49,7 @@ from arvfuse.sdk.nodes import DirNode, FileNode
 
 RENAME_NOREPLACE: Final = 1
 _PERMISSION_BITS: Final = 0o7777
+"""Snapshots of directories that are kept for readers that did not open them."""
 
 
 class Operations:
@@ -74,7 +75,7 @@ class Operations:
         self._numbers: Final = itertools.count(1)
         # Tables of which each use is one dict operation, which the interpreter makes atomic:
         self._files: Final[dict[int, FileHandle | GeneratedHandle]] = {}
-        self._directories: Final[dict[int, DirectoryHandle]] = {}
+        self._directories: Final = DirectoryHandles(self._numbers)
         self._expiry: Final = Expiry(self.host)
         self._atimes: Final[dict[int, int]] = {}  # node -> access time set by utimensat(2), while the kernel knows it
 
@@ -157,7 +158,7 @@ class Operations:
     def trees_in_use(self) -> set[int]:
         """The trees of which the kernel knows a node, or has one open, by number."""
         nodes: list[Any] = [*self.host.inodes.known(), *(opened.node for opened in list(self._files.values()))]
-        nodes.extend(opened.directory for opened in list(self._directories.values()))
+        nodes.extend(opened.directory for opened in self._directories.all())
         return {tree.no for node in nodes if (tree := _tree_of(node)) is not None}
 
     def tree_closed(self, live: LiveTree) -> None:
@@ -278,6 +279,11 @@ class Operations:
         """lseek(2) for data or for a hole. NoSuchOffset."""
         return self._file(handle).seek(offset, data=data)
 
+    def is_written(self, handle: int) -> bool:
+        """True while the handle's file is open for writing, by whichever handle."""
+        node = self._file(handle).node
+        return isinstance(node, FileNode) and node.writers > 0
+
     def allocate(self, handle: int, offset: int, length: int, *, keep_size: bool) -> None:
         """fallocate(2): nothing is set aside, but the size grows."""
         if self.read_only:
@@ -305,15 +311,19 @@ class Operations:
     def opendir(self, number: int) -> int | Pending[int]:
         """A handle with a snapshot of the names."""
         directory = self._directory(number)
-        return then(directory.listing(), lambda names: self._keep_directory(DirectoryHandle(directory, number, names)))
+        return self._directories.open(directory, number)
 
-    def readdir(self, handle: int, cookie: int) -> Iterator[Listed] | Pending[Iterator[Listed]]:
-        """Names from *cookie* on, to be taken as far as they fit. From 0 again: a new snapshot."""
-        return self._opened_directory(handle).read(cookie)
+    def readdir(self, handle: int, cookie: int, number: int = 0) -> Iterator[Listed] | Pending[Iterator[Listed]]:
+        """Names from *cookie* on, to be taken as far as they fit. From 0 again: a new snapshot.
 
-    def listed_entry(self, handle: int, listed: Listed) -> Entry | None:
-        """What look-up would say of a name that the handle listed, if it can be said at once; counts as known then."""
-        directory = self._opened_directory(handle).directory
+        *handle* 0: of directory *number*, which was not opened. Its names must never change."""
+        if handle:
+            return self._directories.find(handle).read(cookie)
+        return then(self._directories.unopened(self._directory(number), number), lambda opened: opened.read(cookie))
+
+    def listed_entry(self, handle: int, listed: Listed, number: int = 0) -> Entry | None:
+        """What look-up would say of a name that readdir() listed, if it can be said at once; counts as known then."""
+        directory = self._directories.find(handle).directory if handle else self._directory(number)
         try:
             found = directory.lookup(listed.name)
         except NoSuchEntry:
@@ -321,14 +331,11 @@ class Operations:
         return None if isinstance(found, Pending) else self._entry(directory, found)
 
     def releasedir(self, handle: int) -> None:
-        opened = self._directories.pop(handle, None)
-        if opened is None:
-            raise StaleNode(f"handle {handle}")
-        opened.release()
+        self._directories.release(handle)
 
     def fsyncdir(self, handle: int, datasync: bool = False) -> Pending[None] | None:
         """The directory's names are safe from a power cut: all of its collection's records are."""
-        inside = self._opened_directory(handle).directory.in_tree()
+        inside = self._directories.find(handle).directory.in_tree()
         if inside is None:
             return None  # records of projects are made by the catalog, which is durable
         return then(inside, lambda found: live_tree(found[1]).fsync(None))
@@ -368,7 +375,7 @@ class Operations:
 
     def check_invariants(self) -> None:
         self.host.inodes.check_invariants()
-        assert not set(self._files) & set(self._directories)
+        assert not any(handle in self._directories for handle in self._files)
 
     # helpers
 
@@ -468,17 +475,6 @@ class Operations:
     def _file(self, handle: int) -> FileHandle | GeneratedHandle:
         try:
             return self._files[handle]
-        except KeyError:
-            raise StaleNode(f"handle {handle}") from None
-
-    def _keep_directory(self, opened: DirectoryHandle) -> int:
-        number = next(self._numbers)
-        self._directories[number] = opened
-        return number
-
-    def _opened_directory(self, handle: int) -> DirectoryHandle:
-        try:
-            return self._directories[handle]
         except KeyError:
             raise StaleNode(f"handle {handle}") from None
 

@@ -34,7 +34,14 @@ def block_states() -> str:
     return table(["state", "event", "when", "leads to"], moves)
 
 
-GENERATED: Final[Mapping[str, Callable[[], str]]] = MappingProxyType({"block-states": block_states})
+def drivers() -> str:
+    """Where the drivers differ, from ``arvfuse.drivers.capabilities``."""
+    module: Any = importlib.import_module("arvfuse.drivers.capabilities")
+    rows = [(each.what, "as well" if each.llfuse else each.without) for each in module.CAPABILITIES]
+    return table(["kernel", "llfuse"], rows)
+
+
+GENERATED: Final[Mapping[str, Callable[[], str]]] = MappingProxyType({"block-states": block_states, "drivers": drivers})
 
 
 def problems(top: Path = TOP, *, write: bool = False) -> list[str]:

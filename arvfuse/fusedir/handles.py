@@ -1,4 +1,4 @@
-"""Directory handles: what opendir(3) opened, listed as a snapshot.
+"""Directory handles: what opendir(3) opened, listed as a snapshot, and the table of a mount's.
 
 A snapshot is stable whatever happens to the directory: no name is hidden or repeated by a change (POSIX leaves open
 whether a change shows). Reading again from the start takes a new one. Threading: the kernel reads one handle from one
@@ -7,15 +7,18 @@ thread at a time. Failure: an outage while a snapshot is taken is StoreUnavailab
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
+from arvfuse.errors import StaleNode
 from arvfuse.fresh.node import Listed
 from arvfuse.fresh.pending import Pending, then
 from arvfuse.fusedir.directory import Directory, VirtualDir
 from arvfuse.fusedir.host import Names
 
 _DOTS: Final = 2  # cookies of "." and ".." come first
+_UNOPENED: Final = 64
 
 
 class DirectoryHandle:
@@ -58,3 +61,61 @@ class DirectoryHandle:
         for index in range(max(0, cookie - _DOTS), len(names)):
             name, number, is_dir = names[index]
             yield Listed(name, number, is_dir, index + _DOTS + 1)
+
+
+class DirectoryHandles:
+    """The handles of one mount, by numbers of *numbers*; and snapshots of directories that are read without one, as a
+    kernel may that was told so, by node. Each use is one dictionary operation, which the interpreter makes atomic."""
+
+    def __init__(self, numbers: Iterator[int]) -> None:
+        self._numbers: Final = numbers
+        self._opened: Final[dict[int, DirectoryHandle]] = {}
+        self._unopened: Final[OrderedDict[int, DirectoryHandle]] = OrderedDict()  # the latest
+
+    def __len__(self) -> int:
+        return len(self._opened)
+
+    def __contains__(self, handle: object) -> bool:
+        return handle in self._opened
+
+    def all(self) -> list[DirectoryHandle]:
+        """Those that were opened."""
+        return list(self._opened.values())
+
+    def open(self, directory: Directory, number: int) -> int | Pending[int]:
+        """A handle with a snapshot of the names. *number*: by which the kernel knows the directory."""
+
+        def keep(names: Names) -> int:
+            handle = next(self._numbers)
+            self._opened[handle] = DirectoryHandle(directory, number, names)
+            return handle
+
+        return then(directory.listing(), keep)
+
+    def find(self, handle: int) -> DirectoryHandle:
+        """StaleNode for a handle that is not open."""
+        try:
+            return self._opened[handle]
+        except KeyError:
+            raise StaleNode(f"handle {handle}") from None
+
+    def unopened(self, directory: Directory, number: int) -> DirectoryHandle | Pending[DirectoryHandle]:
+        """The snapshot by which a directory is read that was not opened."""
+        known = self._unopened.get(number)
+        if known is not None:
+            return known
+
+        def keep(names: Names) -> DirectoryHandle:
+            opened = self._unopened[number] = DirectoryHandle(directory, number, names)
+            if len(self._unopened) > _UNOPENED:
+                self._unopened.popitem(last=False)[1].release()
+            return opened
+
+        return then(directory.listing(), keep)
+
+    def release(self, handle: int) -> None:
+        """The last descriptor is gone. StaleNode."""
+        opened = self._opened.pop(handle, None)
+        if opened is None:
+            raise StaleNode(f"handle {handle}")
+        opened.release()

@@ -177,7 +177,7 @@ class StoreDurable(Operations):
 
     def fsyncdir(self, handle: int, datasync: bool = False) -> Any:
         """As Operations.fsyncdir, then a commit of the directory's collection."""
-        inside = self._opened_directory(handle).directory.in_tree()
+        inside = self._directories.find(handle).directory.in_tree()
         if inside is None:
             return None
         return then(

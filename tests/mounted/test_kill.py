@@ -41,9 +41,12 @@ def check(program, written):
     assert list((program.store / "mounts").iterdir()) == []
 
 
+@pytest.mark.parametrize("driver", ["kernel", "llfuse"])
 @pytest.mark.parametrize("victims", [("engine",), ("supervisor",), ("engine", "backend", "supervisor")])
-def test_nothing_closed_is_lost_when_a_mount_is_killed(program, victims):
-    with program.mounted("--read-write", "--commit-quiet=1000", "--commit-deadline=1000", dies=True) as top:
+def test_nothing_closed_is_lost_when_a_mount_is_killed(program, victims, driver):
+    with program.mounted(
+        f"--driver={driver}", "--read-write", "--commit-quiet=1000", "--commit-deadline=1000", dies=True
+    ) as top:
         processes = program.processes()
         (top / "home" / "one").mkdir()
         written = write(top / "home" / "one", range(30))
@@ -127,12 +130,14 @@ while True:
 
 @pytest.mark.timeout(400)
 def test_twenty_kills_in_the_middle_of_writing_lose_nothing_closed(program, tmp_path):
-    """Engine, backend, supervisor, and all three at once, five times each, while a process writes file after file."""
+    """Engine, backend, supervisor, and all three at once, five times each, on either driver, while a process writes
+    file after file."""
     log = tmp_path / "closed"
     log.touch()
     victims = [("engine",), ("backend",), ("supervisor",), ("engine", "backend", "supervisor")]
     for round_number in range(20):
-        with program.mounted("--read-write", "--commit-quiet=0.05", dies=True) as top:
+        driver = ("kernel", "llfuse")[round_number // 4 % 2]
+        with program.mounted(f"--driver={driver}", "--read-write", "--commit-quiet=0.05", dies=True) as top:
             processes = program.processes()
             collection = top / "home" / "one"
             collection.mkdir(exist_ok=True)

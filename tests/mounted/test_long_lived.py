@@ -42,13 +42,13 @@ class Life:
         return record
 
 
-@pytest.fixture(scope="module")
-def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
-    """Leaving it compares everything: through another mount, and in the files of the store."""
+@pytest.fixture(scope="module", params=["kernel", "llfuse"])
+def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+    """On either driver. Leaving it compares everything: through another mount, and in the files of the store."""
     place = tmp_path_factory.mktemp("life")
     program = Program(place)
     (place / "plain").mkdir()
-    with program.mounted("--read-write", "--commit-quiet=0.2", limit_s=LIFE_S) as top:
+    with program.mounted(f"--driver={request.param}", "--read-write", "--commit-quiet=0.2", limit_s=LIFE_S) as top:
         made = Life(program, top, place / "plain")
         made.inside.mkdir()
         yield made
@@ -56,7 +56,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
         assert digests(made.inside) == wanted
     assert list((program.store / "mounts").iterdir()) == []
     assert saved_digests(program.store, COLLECTION) == wanted
-    with program.mounted("--read-only", limit_s=LIFE_S) as top:
+    with program.mounted(f"--driver={request.param}", "--read-only", limit_s=LIFE_S) as top:
         assert digests(top / "home" / COLLECTION) == wanted
     assert mounts.mounted(program.mountpoint) is None
 

@@ -50,12 +50,14 @@ class Places:
         assert digests(self.mounted / name) == wanted
 
 
-@pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
+@pytest.fixture(scope="module", params=["kernel", "llfuse"])
+def places(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
     top = tmp_path_factory.mktemp("tools")
     program = Program(top)
     (top / "plain").mkdir()
-    with program.mounted("--read-write", "--commit-quiet=0.2", limit_s=LIFE_S) as mountpoint:
+    with program.mounted(
+        f"--driver={request.param}", "--read-write", "--commit-quiet=0.2", limit_s=LIFE_S
+    ) as mountpoint:
         mounted = mountpoint / "home" / COLLECTION
         mounted.mkdir()
         yield Places(program, mounted, top / "plain")

@@ -89,7 +89,14 @@ def test_a_bad_environment_is_named():
 
 
 def test_every_option_has_a_value_from_text():
-    values = {"store": "/s", "logfile": "/l", "driver": "auto", "durability": "store", "subtype": "x"}
+    values = {
+        "store": "/s",
+        "logfile": "/l",
+        "driver": "auto",
+        "latency": "poll",
+        "durability": "store",
+        "subtype": "x",
+    }
     parsed = {}
     for key in KEYS:
         numeric = isinstance(getattr(Settings(store=Path("/s")), key), int | float) and key not in values

@@ -17,6 +17,7 @@ from arvfuse.sync import (
     RankedLock,
     SpoolAccount,
     Worker,
+    check_lock_order,
     rank_table,
     wait_until,
 )
@@ -126,6 +127,18 @@ class TestRankedLock:
         condition = threading.Condition(RankedLock(Rank.LEAF))
         with RankedLock(Rank.COLLECTION), condition, pytest.raises(LockOrderError, match="waiting for another thread"):
             condition.wait(1)
+
+
+def test_a_process_that_serves_does_without_the_check():
+    check_lock_order(False)
+    try:
+        first, second = RankedLock(Rank.LOG), RankedLock(Rank.BLOCK)
+    finally:
+        check_lock_order(True)
+    with first, second:  # the wrong way round
+        assert first.locked()
+    with RankedLock(Rank.LOG), pytest.raises(LockOrderError):
+        RankedLock(Rank.BLOCK).acquire()
 
 
 def test_the_documented_order_is_the_one_in_force():
@@ -297,6 +310,47 @@ class TestSpoolAccount:
         assert spool.wait_for_room(10, clock) is False
         spool.credit(2)
         assert spool.wait_for_room(10, clock) is True
+
+    def test_a_reply_is_held_back_until_there_is_room(self):
+        clock, spool = FakeClock(), SpoolAccount(100)
+        assert spool.when_room(clock) is None
+        spool.charge(130)
+        held = [spool.when_room(clock) for _ in range(3)]
+        assert spool.waiting == 3
+        spool.credit(29)
+        assert not any(each.done() for each in held)
+        spool.credit(1)
+        assert [each.result(0) for each in held] == [None] * 3
+        assert (spool.waiting, spool.when_room(clock)) == (0, None)
+
+    def test_a_reply_that_is_held_back_fails_when_nothing_moves(self):
+        clock, spool = FakeClock(), SpoolAccount(100)
+        spool.charge(130)
+        early = spool.when_room(clock)
+        clock.advance(6)
+        late = spool.when_room(clock)
+
+        def look() -> tuple[bool, bool]:
+            spool.fail_stalled(10, clock, lambda: OSError("stalled"))
+            return early.done(), late.done()
+
+        clock.advance(3)
+        assert look() == (False, False)
+        spool.progressed()
+        clock.advance(9)  # whoever saw progress starts anew
+        assert look() == (False, False)
+        clock.advance(10)
+        assert look() == (True, True)
+        for each in (early, late):
+            with pytest.raises(OSError, match="stalled"):
+                each.result(0)
+        again = spool.when_room(clock)
+        clock.advance(9)
+        spool.fail_stalled(10, clock, lambda: OSError("stalled"))
+        assert not again.done()
+        spool.close()
+        assert again.result(0) is None
+        assert spool.when_room(clock) is None
 
 
 class TestWorker:

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from arvfuse.drivers.errnos import reply_for
 from arvfuse.drivers.kernel import wire
@@ -26,10 +26,11 @@ from arvfuse.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-Reply = bytes | tuple[bytes | memoryview, ...] | None
+Reply: TypeAlias = bytes | tuple[bytes | memoryview, ...] | None
 """What follows the header of a reply; None: there is none, or it is written by somebody else."""
 
 _INTERRUPTS: Final = 64
+_MAX_PIECES: Final = 1000  # writev(2) takes 1,024
 _EXPECTED: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.EBADF})
 
 
@@ -67,14 +68,16 @@ class Connection:
                 os.write(self.device, wire.message(unique, reply))
             else:
                 size = wire.OUT_HEADER.size + sum(map(len, reply))
+                if len(reply) > _MAX_PIECES:
+                    reply = (b"".join(reply),)
                 os.writev(self.device, (wire.OUT_HEADER.pack(size, 0, unique), *reply))
         except OSError as failure:
             return self._unwanted(failure)
         return True
 
     def refuse(self, unique: int, code: int) -> bool:
-        """Say no, with errno *code*; as reply()."""
-        return self._send(wire.refusal(unique, code))
+        """Say no, with errno *code*; as reply(). Nobody waits for an answer to request 0."""
+        return not unique or self._send(wire.refusal(unique, code))
 
     def fail(self, unique: int, what: str, failure: BaseException) -> None:
         """Say no with what the table has for *failure*, and log it as loud as the table says."""
@@ -142,9 +145,13 @@ class Connection:
         """In the thread that brought the answer."""
         with self._lock:
             wanted = self._parked.pop(unique, None) is not None
-        failure = done.exception()
+        failure, reply = done.exception(), None
         if wanted:
-            reply = encode(done.result()) if failure is None else None
+            if failure is None:
+                try:
+                    reply = encode(done.result())
+                except Exception as odd:  # as at the top of a request: nobody else would answer it
+                    failure = odd
             with self._lock:  # the descriptor is ours for as long
                 if self._closed:
                     wanted = False

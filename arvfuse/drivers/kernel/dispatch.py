@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from arvfuse.drivers.errnos import NOT_IMPLEMENTED
 from arvfuse.drivers.kernel import encoding, wire
@@ -31,12 +31,12 @@ from arvfuse.drivers.kernel.negotiation import Agreed, Wanted, agree
 from arvfuse.drivers.kernel.readers import Reader
 from arvfuse.drivers.kernel.wire import Fattr, Fopen, Op
 from arvfuse.errors import InvalidPath, NoSuchEntry, NotPermitted, NotSupported
-from arvfuse.fresh.node import Created, Opened, Space
+from arvfuse.fresh.node import Created, Opened
 from arvfuse.operations import Operations
 
 log = logging.getLogger(__name__)
 
-Body = memoryview
+Body: TypeAlias = memoryview
 Handler = Callable[[int, int, Body], Reply]
 
 LARGE_READ_BYTES: Final = 1 << 16
@@ -53,7 +53,7 @@ _LOOK_EVERY: Final = 7
 _NOFLUSH: Final = int(Fopen.NOFLUSH)
 _MODE, _SIZE, _FH = int(Fattr.MODE), int(Fattr.SIZE), int(Fattr.FH)
 _ATIME, _ATIME_NOW, _MTIME, _MTIME_NOW = map(int, (Fattr.ATIME, Fattr.ATIME_NOW, Fattr.MTIME, Fattr.MTIME_NOW))
-_KILL_SUIDGID: Final = int(Fattr.KILL_SUIDGID)
+_KILL_SUIDGID, _OWNER = int(Fattr.KILL_SUIDGID), int(Fattr.UID | Fattr.GID)
 
 
 class Refused(Exception):
@@ -111,6 +111,8 @@ class Session:
                 if failure.errno != errno.ENODEV:
                     log.error("the kernel's connection failed: %s", failure)
                 return False
+            if not size:
+                return False
             reader.served += 1
             reader.busy = True
             self._answer(view, size)
@@ -140,35 +142,31 @@ class Session:
 
     def _answer(self, view: memoryview, size: int) -> None:
         self.requests += 1
-        unique = 0
+        unique = opcode = 0
         try:
+            if size < _HEADER_BYTES:
+                raise struct.error("too short for a header")
             length, opcode, unique, node, _uid, _gid, _pid, _extensions, _ = wire.IN_HEADER.unpack_from(view)
+            if opcode in wire.UNANSWERED:
+                unique = 0
             if length != size:
                 raise struct.error(f"{size} bytes that say they are {length}")
             handler = self._handlers.get(opcode)
             if handler is None:
-                log.debug("opcode %d: not implemented", opcode)
-                self._connection.refuse(unique, NOT_IMPLEMENTED)
-                return
+                raise Refused(NOT_IMPLEMENTED)
             reply = handler(unique, node, view[_HEADER_BYTES:size])
         except Refused as refused:
             self._connection.refuse(unique, refused.code)
             return
-        except (struct.error, ValueError) as failure:
+        except (struct.error, wire.Malformed) as failure:
             log.error("malformed request: %s: %s", view[: min(size, 64)].hex(), failure)
-            if unique:
-                self._connection.refuse(unique, errno.EIO)
+            self._connection.refuse(unique, errno.EIO)
             return
         except Exception as failure:  # top of a request
-            self._connection.fail(unique, self._name(view), failure)
+            self._connection.fail(unique, wire.op_name(opcode), failure)
             return
         if reply is not None:
             self._connection.reply(unique, reply)
-
-    @staticmethod
-    def _name(view: memoryview) -> str:
-        opcode = wire.IN_HEADER.unpack_from(view)[1]
-        return Op(opcode).name.lower() if opcode in Op.__members__.values() else str(opcode)
 
     def _hand_over(self) -> None:
         """What follows may wait for a disk: another reader leads meanwhile."""
@@ -201,8 +199,7 @@ class Session:
         }  # fmt: skip
         if self._wanted.no_open:
             table |= {Op.READ: self._read_node}
-            for op in (Op.OPEN, Op.FLUSH):
-                del table[op]
+            del table[Op.OPEN], table[Op.FLUSH]
         if self._wanted.no_opendir:
             del table[Op.OPENDIR]
         return table
@@ -252,20 +249,20 @@ class Session:
         return self._ready(unique, made, self._encoder.entry, "mkdir")
 
     def _unlink(self, unique: int, node: int, body: Body) -> Reply:
-        return self._ready(unique, self._operations.unlink(node, wire.split_name(body, 0)), _nothing, "unlink")
+        return self._ready(unique, self._operations.unlink(node, wire.split_name(body, 0)), encoding.nothing, "unlink")
 
     def _rmdir(self, unique: int, node: int, body: Body) -> Reply:
-        return self._ready(unique, self._operations.rmdir(node, wire.split_name(body, 0)), _nothing, "rmdir")
+        return self._ready(unique, self._operations.rmdir(node, wire.split_name(body, 0)), encoding.nothing, "rmdir")
 
     def _rename(self, unique: int, node: int, body: Body) -> Reply:
         (target,) = wire.RENAME_IN.unpack_from(body)
         old, new = wire.split_two_names(body, wire.RENAME_IN.size)
-        return self._ready(unique, self._operations.rename(node, old, target, new), _nothing, "rename")
+        return self._ready(unique, self._operations.rename(node, old, target, new), encoding.nothing, "rename")
 
     def _rename2(self, unique: int, node: int, body: Body) -> Reply:
         target, flags, _ = wire.RENAME2_IN.unpack_from(body)
         old, new = wire.split_two_names(body, wire.RENAME2_IN.size)
-        return self._ready(unique, self._operations.rename(node, old, target, new, flags), _nothing, "rename")
+        return self._ready(unique, self._operations.rename(node, old, target, new, flags), encoding.nothing, "rename")
 
     def _symlink(self, _unique: int, _node: int, _body: Body) -> Reply:
         raise NotPermitted("", "no symbolic links here")
@@ -296,7 +293,7 @@ class Session:
             wanted["atime_ns"] = time.time_ns() if valid & _ATIME_NOW else atime * _NS + atime_ns
         if valid & _MODE:
             wanted["mode"] = stat.S_IMODE(mode)
-        if valid & _KILL_SUIDGID:
+        if valid & (_KILL_SUIDGID | _OWNER):
             self._operations.drop_privileges(node)
         return self._ready(unique, self._operations.setattr(node, **wanted), self._encoder.attributes, "setattr")
 
@@ -306,16 +303,19 @@ class Session:
         return b""
 
     def _statfs(self, unique: int, _node: int, _body: Body) -> Reply:
-        return self._ready(unique, self._operations.statfs(), _space, "statfs")
+        return self._ready(unique, self._operations.statfs(), encoding.space, "statfs")
 
     # files
 
     def _create(self, unique: int, node: int, body: Body) -> Reply:
-        flags, mode, _umask, _open_flags = wire.CREATE_IN.unpack_from(body)
+        flags, mode, _umask, kill = wire.CREATE_IN.unpack_from(body)
         name = wire.split_name(body, wire.CREATE_IN.size)
-        return self._ready(unique, self._operations.create(node, name, mode, flags), self._created, "create")
+        made = self._operations.create(node, name, mode, flags)
+        return self._ready(unique, made, lambda created: self._created(created, kill), "create")
 
-    def _created(self, created: Created) -> Reply:
+    def _created(self, created: Created, kill: int) -> Reply:
+        if kill & wire.OPEN_KILL_SUIDGID:  # it was there, unknown to the kernel
+            self._operations.drop_privileges(created.entry.attr.no)
         return self._encoder.entry(created.entry) + self._opened(created.opened)
 
     def _open(self, _unique: int, node: int, body: Body) -> Reply:
@@ -356,7 +356,7 @@ class Session:
             raise
         if flags & wire.WRITE_KILL_SUIDGID:
             self._operations.drop_privileges(node)
-        return self._ready(unique, written, _written, "write", _written(size))
+        return self._ready(unique, written, encoding.written, "write", encoding.written(size))
 
     def _flush(self, _unique: int, _node: int, body: Body) -> Reply:
         self._operations.flush(wire.FLUSH_IN.unpack_from(body)[0])
@@ -366,7 +366,7 @@ class Session:
         handle, flags, _ = wire.FSYNC_IN.unpack_from(body)
         self._hand_over()
         done = self._operations.fsync(handle, bool(flags & wire.FSYNC_FDATASYNC))
-        return self._ready(unique, done, _nothing, "fsync")
+        return self._ready(unique, done, encoding.nothing, "fsync")
 
     def _release(self, _unique: int, _node: int, body: Body) -> Reply:
         self._operations.release(wire.RELEASE_IN.unpack_from(body)[0])
@@ -376,6 +376,8 @@ class Session:
         handle, offset, whence, _ = wire.LSEEK_IN.unpack_from(body)
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
             raise Refused(errno.EINVAL)
+        if self._wanted.writeback and self._operations.is_written(handle):
+            raise Refused(errno.EINVAL)  # pages that we were not given yet may lie in what is a hole here
         return wire.LSEEK_OUT.pack(self._operations.seek(handle, offset, data=whence == os.SEEK_DATA))
 
     def _fallocate(self, _unique: int, _node: int, body: Body) -> Reply:
@@ -395,24 +397,20 @@ class Session:
     # directory handles
 
     def _opendir(self, unique: int, node: int, _body: Body) -> Reply:
-        return self._ready(unique, self._operations.opendir(node), self._opened_directory, "opendir")
+        return self._ready(unique, self._operations.opendir(node), encoding.opened_directory, "opendir")
 
-    def _opened_directory(self, handle: int) -> Reply:
-        flags = Fopen.KEEP_CACHE | Fopen.CACHE_DIR if self._wanted.no_opendir else 0
-        return wire.OPEN_OUT.pack(handle, flags, 0)
-
-    def _readdir(self, unique: int, _node: int, body: Body) -> Reply:
+    def _readdir(self, unique: int, node: int, body: Body) -> Reply:
         handle, cookie, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
-        names = self._operations.readdir(handle, cookie)
+        names = self._operations.readdir(handle, cookie, node)
         return self._ready(unique, names, lambda listed: self._encoder.names(listed, size), "readdir")
 
-    def _readdirplus(self, unique: int, _node: int, body: Body) -> Reply:
+    def _readdirplus(self, unique: int, node: int, body: Body) -> Reply:
         handle, cookie, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
-        names = self._operations.readdir(handle, cookie)
+        names = self._operations.readdir(handle, cookie, node)
         entry_of = self._operations.listed_entry
         return self._ready(
             unique, names,
-            lambda listed: self._encoder.names_with_entries(listed, size, lambda each: entry_of(handle, each)),
+            lambda listed: self._encoder.names_with_entries(listed, size, lambda each: entry_of(handle, each, node)),
             "readdirplus",
         )  # fmt: skip
 
@@ -424,17 +422,4 @@ class Session:
         handle, flags, _ = wire.FSYNC_IN.unpack_from(body)
         self._hand_over()
         done = self._operations.fsyncdir(handle, bool(flags & wire.FSYNC_FDATASYNC))
-        return self._ready(unique, done, _nothing, "fsyncdir")
-
-
-def _nothing(_value: object) -> bytes:
-    return b""
-
-
-def _written(size: int) -> bytes:
-    return wire.WRITE_OUT.pack(size, 0)
-
-
-def _space(space: Space) -> bytes:
-    blocks, free = space.total_bytes // space.block_bytes, space.free_bytes // space.block_bytes
-    return wire.STATFS_OUT.pack(blocks, free, free, 0, 0, space.block_bytes, space.name_max, space.block_bytes, 0)
+        return self._ready(unique, done, encoding.nothing, "fsyncdir")

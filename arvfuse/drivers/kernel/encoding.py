@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from arvfuse.drivers.kernel import wire
-from arvfuse.fresh.node import PREFERRED_IO_BYTES, Attr, Entry, Listed
+from arvfuse.fresh.node import PREFERRED_IO_BYTES, Attr, Entry, Listed, Space
 
 _NS: Final = 1_000_000_000
 _DIRECTORY: Final = stat.S_IFDIR
@@ -76,6 +76,27 @@ class Encoder:
             attr.no, attr.size, attr.blocks, atime, mtime, mtime, atime_ns, mtime_ns, mtime_ns, mode, attr.links,
             self._uid, self._gid, 0, PREFERRED_IO_BYTES, 0,
         )  # fmt: skip
+
+
+def nothing(_value: object) -> bytes:
+    """Where it is enough that it was done."""
+    return b""
+
+
+def opened_directory(handle: int) -> bytes:
+    """An OPEN_OUT."""
+    return wire.OPEN_OUT.pack(handle, 0, 0)
+
+
+def written(size: int) -> bytes:
+    """A WRITE_OUT."""
+    return wire.WRITE_OUT.pack(size, 0)
+
+
+def space(found: Space) -> bytes:
+    """A STATFS_OUT."""
+    blocks, free = found.total_bytes // found.block_bytes, found.free_bytes // found.block_bytes
+    return wire.STATFS_OUT.pack(blocks, free, free, 0, 0, found.block_bytes, found.name_max, found.block_bytes, 0)
 
 
 def _timeout(seconds: float) -> tuple[int, int]:

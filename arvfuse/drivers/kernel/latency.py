@@ -18,7 +18,7 @@ import threading
 import time
 from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 DEVICE: Final = Path("/dev/cpu_dma_latency")
 QUIET_S: Final = 0.002
@@ -27,7 +27,7 @@ _PAUSE_S: Final = 0.01
 _FOR_EVER: Final = -1
 _NO_LATENCY: Final = struct.pack("=i", 0)
 
-Events = list[tuple[int, int]]
+Events: TypeAlias = list[tuple[int, int]]
 
 
 class Mode(Enum):

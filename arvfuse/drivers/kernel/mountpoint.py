@@ -51,7 +51,7 @@ def mount(mountpoint: Path, options: MountOptions) -> int:
     try:
         device = _mount_directly(mountpoint, options)
     except PermissionError:
-        device = _mount_by_helper(mountpoint, options)
+        device = mount_by_helper(mountpoint, options)
     os.set_blocking(device, False)
     return device
 
@@ -128,8 +128,8 @@ def _mount_directly(mountpoint: Path, options: MountOptions) -> int:
     raise UsageError(f"{mountpoint}: cannot be mounted: {os.strerror(code)}; choose another place")
 
 
-def _mount_by_helper(mountpoint: Path, options: MountOptions) -> int:
-    """fusermount3, which is asked through a socket whose number is in its environment."""
+def mount_by_helper(mountpoint: Path, options: MountOptions) -> int:
+    """As mount(), by fusermount3, which is asked through a socket whose number is in its environment."""
     helper = shutil.which(_HELPER)
     if helper is None:
         raise NotSupported(_HELPER, "not installed; install the package fuse3")

@@ -3,7 +3,7 @@
 Source of the format: ``linux/fuse.h`` (uapi), up to minor 45; every layout here is compared with that header by a
 test. Integers are in the machine's byte order, all fields aligned by the header itself, so "=" layouts are exact. Names
 are bytes that end with a NUL. Pure: no I/O, no state; any thread. Failure: struct.error for a message that is too
-short, which whoever reads it answers as a malformed request.
+short, Malformed for one that says what cannot be; whoever reads it answers as a malformed request.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ BUFFER_BYTES: Final = MAX_WRITE_BYTES + PAGE_BYTES
 """The largest request: a write of that size with its headers, which take less than a page."""
 DEVICE_CLONE: Final = 0x8004E500
 """ioctl(2) number of FUSE_DEV_IOC_CLONE."""
+
+
+class Malformed(Exception):
+    """A message of the kernel that says what cannot be."""
 
 
 class Op(IntEnum):
@@ -86,6 +90,15 @@ class Op(IntEnum):
     TMPFILE = 51
     STATX = 52
     COPY_FILE_RANGE_64 = 53
+
+
+UNANSWERED: Final = frozenset({Op.FORGET, Op.BATCH_FORGET, Op.INTERRUPT, Op.NOTIFY_REPLY})
+"""What has no reply, also when it is refused. (INTERRUPT's would be read as one about interrupts as such.)"""
+
+
+def op_name(opcode: int) -> str:
+    """For a message."""
+    return Op(opcode).name.lower() if opcode in Op.__members__.values() else str(opcode)
 
 
 class Init(IntFlag):
@@ -257,19 +270,19 @@ def dirent(number: int, cookie: int, name: bytes, is_dir: bool) -> bytes:
 
 
 def split_name(body: memoryview | bytes, start: int) -> bytes:
-    """The name from *start* to the NUL that ends the message. ValueError if it is no name."""
+    """The name from *start* to the NUL that ends the message. Malformed if it is no name."""
     name = bytes(body[start:-1])
     if not name or b"\0" in name or body[-1] != 0:
-        raise ValueError("a name that does not end with the message")
+        raise Malformed("a name that does not end with the message")
     return name
 
 
 def split_two_names(body: memoryview | bytes, start: int) -> tuple[bytes, bytes]:
-    """Two names, each with its NUL. ValueError if there are not two."""
-    first, second, rest = bytes(body[start:]).split(b"\0")
-    if not first or not second or rest:
-        raise ValueError("not two names")
-    return first, second
+    """Two names, each with its NUL. Malformed if there are not two."""
+    names = bytes(body[start:]).split(b"\0")
+    if len(names) != 3 or not names[0] or not names[1] or names[2]:
+        raise Malformed("not two names")
+    return names[0], names[1]
 
 
 def message(unique: int, body: bytes) -> bytes:

@@ -38,7 +38,9 @@ def test_values_are_checked_where_they_stand():
     with pytest.raises(UsageError, match="--commit-quiet: 'soon'"):
         settings("--commit-quiet", "soon")
     with pytest.raises(UsageError, match="--driver"):
-        settings("--driver", "kernel")
+        settings("--driver", "windows")
+    assert (settings("--driver", "kernel").driver, settings("--latency", "poll").latency) == ("kernel", "poll")
+    assert settings("--no-writeback").no_writeback
 
 
 def test_commands_without_mount_options_have_settings_too():

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from arvfuse.errors import StoreUnavailable
-from arvfuse.fusedir.handles import DirectoryHandle
+from arvfuse.errors import StaleNode, StoreUnavailable
+from arvfuse.fusedir.handles import DirectoryHandle, DirectoryHandles
 from arvfuse.fusedir.host import Names
 from arvfuse.model.manifests import Manifest
 from tests.support.engines import Mounted, now
@@ -73,3 +74,20 @@ def test_an_outage_leaves_the_old_snapshot(tmp_path: Path) -> None:
     handle.release()
     assert directory.uses == 0
     mounted.close()
+
+
+def test_handles_have_numbers_and_the_snapshots_of_what_was_not_opened_are_few(mounted: Mounted) -> None:
+    handles = DirectoryHandles(itertools.count(7))
+    root = mounted.ops.root
+    assert handles.open(root, 1) == 7
+    assert (len(handles), 7 in handles, [each.no for each in handles.all()]) == (1, True, [1])
+    assert handles.find(7) is handles.all()[0]
+    known = handles.unopened(root, 1)
+    assert handles.unopened(root, 1) is known
+    for number in range(2, 100):
+        handles.unopened(root, number)
+    assert handles.unopened(root, 1) is not known
+    handles.release(7)
+    for use in (handles.find, handles.release):
+        with pytest.raises(StaleNode):
+            use(7)

@@ -8,7 +8,7 @@ import pytest
 
 from arvfuse.sdk.collection import Collection
 from arvfuse.sdk.content import SMALL_BYTES
-from arvfuse.sdk.copying import committed_parts, copy_content, make_copy
+from arvfuse.sdk.copying import committed_parts, copy_content, copy_range, make_copy
 from arvfuse.sdk.nodes import FileNode
 from arvfuse.stores.memory import MemoryStore
 from tests.support.hosts import make_catalog, make_host
@@ -43,6 +43,27 @@ def test_a_copy_is_independent(tmp_path: Path, where: str) -> None:
     text = target.manifest_text()
     assert Collection(text, host=other) == target
     assert Collection(source.manifest_text(), host=host) == source
+
+
+def test_a_range_is_shared_not_copied(tmp_path: Path) -> None:
+    host = make_host(tmp_path, MemoryStore(), make_catalog())
+    collection = Collection(host=host)
+    with collection.open("source", "wb") as handle:
+        handle.write(BIG)
+    with collection.open("target", "wb") as handle:
+        handle.write(b"x" * 100)
+    source, target = collection["source"].node, collection["target"].node
+    before = host.workspace.shared.spool.level
+    assert copy_range(source, 5, target, 10, 50_000) == 50_000
+    assert copy_range(source, len(BIG) - 3, target, 0, 50) == 3, "as far as there is something"
+    assert copy_range(source, len(BIG), target, 0, 50) == 0
+    assert host.workspace.shared.spool.level == before
+    wanted = BIG[-3:] + b"x" * 7 + BIG[5:50_005]
+    assert collection.open("target", "rb").read(100_000) == wanted
+    with collection.open("source", "r+b") as handle:
+        handle.write(b"Y" * 1000)
+    assert collection.open("target", "rb").read(100_000) == wanted
+    host.close()
 
 
 def test_copies_survive_the_commits_of_their_source(tmp_path: Path) -> None:

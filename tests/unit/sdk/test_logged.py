@@ -14,7 +14,7 @@ from arvfuse.model.manifests import Manifest
 from arvfuse.sdk.host import Host
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.log import LogReader
-from arvfuse.sdk.logged import LoggedTree
+from arvfuse.sdk.logged import Holding, LoggedTree
 from arvfuse.sdk.nodes import DirNode
 from tests.support.hosts import make_catalog, make_host
 
@@ -108,5 +108,5 @@ def test_a_node_is_held_by_the_tree_it_is_in(host: Host) -> None:
     with one.held(d) as holder:
         assert (holder, one.lock.locked_by_me(), other.lock.locked_by_me()) == (one, True, False)
     one.rename(one.root, b"d", other.root, b"moved")
-    with one.held(d) as holder:
+    with Holding[LoggedTree](d) as holder:
         assert (holder, one.lock.locked_by_me(), other.lock.locked_by_me()) == (other, False, True)

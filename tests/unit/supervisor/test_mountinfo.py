@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from arvfuse.errors import InvalidPath
-from arvfuse.supervisor.mountinfo import SOURCE_PREFIX, MountEntry, mounted_as, mounted_at, parse, read, real_path
+from arvfuse.supervisor.mountinfo import (
+    FURTHER,
+    SOURCE_PREFIX,
+    MountEntry,
+    mounted_as,
+    mounted_at,
+    parse,
+    read,
+    real_path,
+)
 
 TABLE = b"""\
 22 1 254:0 / / rw,relatime - ext4 /dev/root rw,discard
@@ -24,6 +33,13 @@ def test_entries_as_the_kernel_writes_them():
     )
     assert ours.mount == "abcd1234"
     assert (root.mount, other.mount) == (None, None)
+
+
+def test_further_mounts_of_an_engine_are_known_by_its_id():
+    line = TABLE.splitlines()[1].replace(b"arvfuse:abcd1234", f"arvfuse:abcd1234{FURTHER}7".encode())
+    (entry,) = parse(line)
+    assert (entry.mount, entry.further) == ("abcd1234", True)
+    assert not next(each for each in parse(TABLE) if each.mount).further
 
 
 def test_the_real_table_has_the_root():

@@ -1,4 +1,7 @@
-"""The llfuse driver on a real mount, served by a process of its own over an in-memory engine."""
+"""Both drivers on a real mount, served by a process of its own over an in-memory engine: the same cases for each.
+
+Where they may differ stands in ``arvfuse.drivers.capabilities``; what programs see of that is tried here too.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,68 +21,22 @@ import pytest
 from arvfuse.drivers.unmounting import unmount
 from arvfuse.errors import Busy
 from tests.support import mounts
+from tests.support.driven import PATIENCE_S, Server, code_of
 from tests.support.sources import PACKAGE
 
 pytestmark = pytest.mark.mounted
-PATIENCE_S = 30
 NOT_SUPPORTED = errno.errorcode[errno.ENOTSUP]  # one number, two names
 
 
-class Server:
-    """The serving process, and what it says."""
-
-    def __init__(self, directory: Path, *arguments: str) -> None:
-        self.mountpoint = directory / "mnt"
-        self.mountpoint.mkdir()
-        self._errors = (directory / "errors").open("w+")
-        command = [sys.executable, "-m", "tests.support.llfuse_server", str(directory / "engine"), str(self.mountpoint)]
-        self.process = subprocess.Popen(
-            [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-        mounts.record(self.mountpoint, pids=[self.process.pid])
-        assert self.line() == "ready", self.errors()
-
-    def line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def tell(self, command: str) -> str:
-        """Send a command; what the process says when it is done."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{command}\n")
-        self.process.stdin.flush()
-        return self.line()
-
-    def errors(self) -> str:
-        self._errors.seek(0)
-        return self._errors.read()
-
-    def unmount(self) -> None:
-        """Unmount, and see the process end by itself and in order."""
-        unmount(self.mountpoint, timeout_s=PATIENCE_S)
-        assert self.line() == "ended", self.errors()
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        assert self.process.wait(PATIENCE_S) == 0, self.errors()
-
-    def sweep(self) -> None:
-        """Whatever happened: no mount and no process is left."""
-        if mounts.mounted(self.mountpoint) is not None:
-            mounts.detach(self.mountpoint)
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(PATIENCE_S)
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()
-        mounts.forget(self.mountpoint)
-        self._errors.close()
+@pytest.fixture(params=["kernel", "llfuse"])
+def driver(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path)
+def server(driver: str, tmp_path: Path) -> Iterator[Server]:
+    made = Server(driver, tmp_path)
     yield made
     made.sweep()
 
@@ -89,14 +46,6 @@ def collection(server: Server) -> Path:
     path = server.mountpoint / "home" / "c"
     path.mkdir()
     return path
-
-
-def code_of(call: object, *arguments: object) -> str:
-    """The name of the errno that *call* fails with."""
-    with pytest.raises(OSError) as raised:
-        call(*arguments)  # type: ignore[operator]
-    assert raised.value.errno is not None
-    return errno.errorcode[raised.value.errno]
 
 
 def test_a_tree_goes_in_and_comes_out(server: Server, collection: Path) -> None:
@@ -217,8 +166,8 @@ def test_an_unmount_with_2000_notices_pending_ends(server: Server, collection: P
     server.unmount()
 
 
-def test_b3_read_only_is_enforced_by_the_kernel_too(tmp_path: Path) -> None:
-    server = Server(tmp_path, "ro")
+def test_b3_read_only_is_enforced_by_the_kernel_too(driver: str, tmp_path: Path) -> None:
+    server = Server(driver, tmp_path, "ro")
     try:
         path = server.mountpoint / "home" / "c1" / "f"
         assert path.read_bytes() == b"hello"
@@ -227,7 +176,7 @@ def test_b3_read_only_is_enforced_by_the_kernel_too(tmp_path: Path) -> None:
             (os.truncate, (path, 0)),
             (path.unlink, ()),
             (path.write_bytes, (b"",)),
-            (os.mkdir, (path.parent / "d",)),
+            (os.mkdir, (path.parent / "new",)),
             (os.rename, (path, path.parent / "g")),
             (os.utime, (path,)),
             (os.chmod, (path, 0)),
@@ -238,3 +187,102 @@ def test_b3_read_only_is_enforced_by_the_kernel_too(tmp_path: Path) -> None:
         server.unmount()
     finally:
         server.sweep()
+
+
+def test_room_is_made_for_a_file(server: Server, collection: Path) -> None:
+    """fallocate(2) where the driver has it, else what posix_fallocate(3) does instead."""
+    with (collection / "f").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 100_000)
+        assert os.fstat(file.fileno()).st_size == 100_000
+    assert server.calls().get("write", 0) == (0 if server.driver == "kernel" else 25)  # glibc: a byte in each page
+    assert (collection / "f").read_bytes() == bytes(100_000)
+    server.unmount()
+
+
+def test_data_are_sought(server: Server, collection: Path) -> None:
+    with (collection / "f").open("wb") as file:
+        os.pwrite(file.fileno(), b"x" * 4096, 1 << 20)
+        os.ftruncate(file.fileno(), 2 << 20)
+    opened = os.open(collection / "f", os.O_RDONLY)
+    data, hole = (os.lseek(opened, 0, whence) for whence in (os.SEEK_DATA, os.SEEK_HOLE))
+    assert (data, hole) == ((1 << 20, 0) if server.driver == "kernel" else (0, 2 << 20))
+    assert os.lseek(opened, 1 << 20, os.SEEK_HOLE) == ((1 << 20) + 4096 if server.driver == "kernel" else 2 << 20)
+    assert code_of(os.lseek, opened, 3 << 20, os.SEEK_DATA) == "ENXIO"
+    os.close(opened)
+    server.unmount()
+
+
+def test_a_copy_of_a_file_that_is_being_written_has_all_that_was(server: Server, collection: Path) -> None:
+    with (collection / "f").open("wb", buffering=0) as file:
+        os.ftruncate(file.fileno(), 8 << 20)
+        os.fsync(file.fileno())
+        os.pwrite(file.fileno(), b"data", 5 << 20)
+        subprocess.run(["cp", "--sparse=auto", collection / "f", collection / "copy"], check=True, timeout=PATIENCE_S)
+    assert (collection / "copy").read_bytes() == bytes(5 << 20) + b"data" + bytes((3 << 20) - 4)
+    server.unmount()
+
+
+def test_a_rename_that_must_not_replace(server: Server, collection: Path) -> None:
+    for name in ("a", "b"):
+        (collection / name).write_text(name)
+    done = subprocess.run(["mv", "--no-clobber", "a", "b"], cwd=collection, timeout=PATIENCE_S, check=False)
+    assert done.returncode in (0, 1)
+    assert [(collection / name).read_text() for name in ("a", "b")] == ["a", "b"]
+    server.unmount()
+
+
+def test_a_write_that_fails_is_told(server: Server, collection: Path) -> None:
+    """By the write itself, or with a write-back cache by the fsync or close of every handle."""
+    first, second = (os.open(collection / "f", os.O_RDWR | os.O_CREAT) for _ in range(2))
+    server.tell("fail")
+    told = {first: 0, second: 0}
+
+    def told_by(handle: int, *calls: Callable[[], object]) -> None:
+        for call in calls:
+            try:
+                call()
+            except OSError:
+                told[handle] += 1
+
+    told_by(first, lambda: os.write(first, b"lost"), lambda: os.fsync(first))
+    told_by(second, lambda: os.fsync(second), lambda: os.close(second))
+    told_by(first, lambda: os.close(first))
+    assert told[first] >= 1
+    if server.driver == "kernel":  # the write itself had succeeded
+        assert told[second] >= 1
+    (collection / "f").write_bytes(b"kept")
+    assert (collection / "f").read_bytes() == b"kept"
+    server.unmount()
+
+
+def test_a_request_that_waits_holds_nobody_up(server: Server) -> None:
+    for name in ("home", "by_id"):
+        (server.mountpoint / name).stat()  # llfuse has one look-up at a time in a directory
+    server.tell("hold")
+    waiting = subprocess.Popen(["ls", server.mountpoint / "home"], stdout=subprocess.DEVNULL)
+    while "waits" not in server.tell("waiting"):
+        pass
+    for _ in range(20):
+        assert os.listdir(server.mountpoint / "by_id") == []
+    assert waiting.poll() is None
+    server.tell("release")
+    assert waiting.wait(PATIENCE_S) == 0
+    server.unmount()
+
+
+def test_a_writer_ahead_of_a_full_spool_is_held_and_others_are_not(server: Server, collection: Path) -> None:
+    (collection / "other").write_bytes(b"other")
+    server.calls()
+    server.tell("full")
+    code = "import os, sys; f = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT); os.write(f, b'x' * 5000); os.fsync(f)"
+    writer = subprocess.Popen([sys.executable, "-c", code, collection / "f"])
+    while not server.calls().get("write"):
+        pass
+    for _ in range(20):
+        assert (collection / "other").read_bytes() == b"other"
+        assert sorted(os.listdir(collection))[0] == "f"
+    assert writer.poll() is None
+    server.tell("room")
+    assert writer.wait(PATIENCE_S) == 0
+    assert (collection / "f").read_bytes() == b"x" * 5000
+    server.unmount()

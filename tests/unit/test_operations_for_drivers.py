@@ -1,0 +1,142 @@
+"""What the kernel's protocol asks for beside the calls of programs."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from arvfuse.errors import IsADirectory, NoSuchOffset, ReadOnly, StaleNode, StoreUnavailable
+from arvfuse.model.manifests import Manifest
+from arvfuse.operations import Operations
+from tests.support.engines import Mounted, now
+
+TEXT = b". 5d41402abc4b2a76b9719d911017c592+5 0:5:f\n./d 5d41402abc4b2a76b9719d911017c592+5 0:5:g\n"
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Mounted]:
+    made = Mounted(tmp_path, root=lambda engine: engine.workspace.open_tree(None, Manifest(TEXT)))
+    made.engine.store.put(b"hello")
+    assert isinstance(made.ops, Operations)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Mounted]:
+    made = Mounted(tmp_path, read_only=True, root=lambda engine: engine.new_collection("c", TEXT).uuid)
+    made.engine.store.put(b"hello")
+    yield made
+    made.close()
+
+
+def test_a_file_is_read_without_being_opened(read_only: Mounted) -> None:
+    ops, file = read_only.ops, read_only.walk(b"f")
+    assert b"".join(ops.read_node(file, 1, 3)) == b"ell"
+    assert b"".join(ops.read_node(file, 5, 3)) == b""
+    record = read_only.walk(b".arvados#collection")
+    assert b"".join(ops.read_node(record, 0, 1 << 16)).endswith(b"}\n")
+    with pytest.raises(IsADirectory):
+        ops.read_node(read_only.walk(b"d"), 0, 1)
+    with pytest.raises(StaleNode):
+        ops.read_node(4711, 0, 1)
+
+
+def test_a_directory_is_listed_without_being_opened(read_only: Mounted) -> None:
+    ops = read_only.ops
+    for _ in range(2):
+        listed = list(now(ops.readdir(0, 0, 1)))
+        assert [each.name for each in listed] == [b".", b"..", b"d", b"f"]
+    assert [each.name for each in now(ops.readdir(0, 3, 1))] == [b"f"]
+    entry = ops.listed_entry(0, listed[3], 1)
+    assert entry is not None
+    assert (entry.attr.size, ops.knows(entry.attr.no)) == (5, True)
+    with pytest.raises(StaleNode):
+        now(ops.readdir(0, 0, 4711))
+
+
+def test_snapshots_for_those_who_do_not_open_are_bounded(tmp_path: Path) -> None:
+    text = b"".join(b"./d%03d 5d41402abc4b2a76b9719d911017c592+5 0:5:f\n" % number for number in range(200))
+    mounted = Mounted(tmp_path, read_only=True, root=lambda engine: engine.new_collection("c", text).uuid)
+    for number in range(200):
+        directory = mounted.walk(b"d%03d" % number)
+        assert [each.name for each in now(mounted.ops.readdir(0, 2, directory))] == [b"f"]
+    assert [each.name for each in now(mounted.ops.readdir(0, 2, mounted.walk(b"d000")))] == [b"f"]
+    mounted.close()
+
+
+def test_pages_that_are_lost_are_told(mounted: Mounted) -> None:
+    ops, file = mounted.ops, mounted.walk(b"f")
+    one, other = (ops.open(file, os.O_RDWR).handle for _ in range(2))
+    ops.lost(one, StoreUnavailable("lost"))
+    for handle in (one, other):
+        with pytest.raises(StoreUnavailable):
+            ops.flush(handle)
+        ops.release(handle)
+
+
+def test_room_and_holes(mounted: Mounted, read_only: Mounted) -> None:
+    ops, file = mounted.ops, mounted.walk(b"f")
+    handle = ops.open(file, os.O_RDWR).handle
+    ops.allocate(handle, 0, 50, keep_size=True)
+    assert ops.getattr(file).size == 5
+    ops.allocate(handle, 0, 50, keep_size=False)
+    assert ops.getattr(file).size == 50
+    assert (ops.seek(handle, 0, data=False), ops.seek(handle, 7, data=False)) == (5, 7)
+    with pytest.raises(NoSuchOffset):
+        ops.seek(handle, 5, data=True)
+    ops.release(handle)
+    reading = read_only.ops.open(read_only.walk(b"f"), os.O_RDONLY).handle
+    with pytest.raises(ReadOnly):
+        read_only.ops.allocate(reading, 0, 50, keep_size=False)
+    read_only.ops.release(reading)
+
+
+def test_whether_anybody_writes_a_file(mounted: Mounted) -> None:
+    ops, file = mounted.ops, mounted.walk(b"f")
+    reading = ops.open(file, os.O_RDONLY).handle
+    assert not ops.is_written(reading)
+    writing = ops.open(file, os.O_WRONLY).handle
+    assert ops.is_written(reading)
+    ops.release(writing)
+    assert not ops.is_written(reading)
+    ops.release(reading)
+
+
+def test_missing_names_are_kept_where_all_changes_are_told(mounted: Mounted, tmp_path: Path) -> None:
+    assert mounted.ops.missing_keep_s(1) == mounted.ops.missing_keep_s(mounted.walk(b"d")) == 60
+    store = Mounted(tmp_path / "store")
+    assert store.ops.missing_keep_s(1) == 0
+    assert store.ops.missing_keep_s(store.walk(b"home")) == 0
+    store.close()
+
+
+def test_set_user_id_is_dropped(mounted: Mounted) -> None:
+    ops, file = mounted.ops, mounted.walk(b"f")
+    for before, after in ((0o6755, 0o755), (0o4644, 0o644), (0o2644, 0o2644), (0o2655, 0o655), (0o777, 0o777)):
+        ops.setattr(file, mode=before)
+        ops.drop_privileges(file)
+        assert stat.S_IMODE(ops.getattr(file).mode) == after, oct(before)
+    ops.drop_privileges(mounted.walk(b"d"))
+    with pytest.raises(StaleNode):
+        ops.drop_privileges(4711)
+
+
+def test_a_writer_is_held_back_while_the_spool_is_full(mounted: Mounted) -> None:
+    ops, file = mounted.ops, mounted.walk(b"f")
+    spool = mounted.engine.workspace.shared.spool
+    spool.charge(spool.limit + 1)
+    handle = ops.open(file, os.O_RDWR).handle
+    held = ops.write(handle, 0, b"HELLO")
+    assert isinstance(held, Future)
+    assert b"".join(ops.read(handle, 0, 9)) == b"HELLO", "accepted at once"
+    assert not held.done()
+    spool.credit(spool.limit)
+    assert held.result(0) == 5
+    ops.release(handle)
+    spool.credit(1)
