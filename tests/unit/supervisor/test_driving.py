@@ -68,7 +68,7 @@ def test_further_mounts_are_read_only_and_name_their_engine(tmp_path: Path) -> N
     mounts.forget(place)
     os.close(device)
     assert entry is not None
-    assert (entry.mount, entry.further, "ro" in entry.options.split(",")) == (MOUNT, True, True)
+    assert (entry.mount, entry.is_further, "ro" in entry.options.split(",")) == (MOUNT, True, True)
 
 
 @pytest.mark.mounted
