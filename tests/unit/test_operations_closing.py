@@ -99,7 +99,7 @@ def test_an_open_file_without_a_name_keeps_its_tree(mounted: Mounted) -> None:
     now(mounted.engine.commit(mounted.engine.workspace.trees))
     forget_all(mounted)
     assert close(mounted) == []
-    assert bytes(mounted.ops.read(opened.handle, 0, 9)) == b"foo"
+    assert b"".join(mounted.ops.read(opened.handle, 0, 9)) == b"foo"
     mounted.ops.release(opened.handle)
     assert len(close(mounted)) == 1
 

@@ -28,17 +28,17 @@ def test_a_mount_point_is_an_empty_directory(tmp_path):
 
 def test_the_device_must_be_there_and_ours_to_open(tmp_path, monkeypatch):
     with pytest.raises(NotSupported, match="modprobe fuse"):
-        check_fuse("auto", tmp_path / "fuse")
+        check_fuse(tmp_path / "fuse")
     with pytest.raises(NotPermitted, match="cannot be opened"):
-        check_fuse("auto", tmp_path)  # a directory cannot be opened for writing
+        check_fuse(tmp_path)  # a directory cannot be opened for writing
     (tmp_path / "fuse").touch()
     for driver in ("auto", "kernel", "llfuse"):
-        check_fuse(driver, tmp_path / "fuse")
+        check_fuse(tmp_path / "fuse", driver=driver)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for driver in ("auto", "kernel"):  # need no library
-        check_fuse(driver, tmp_path / "fuse")
+        check_fuse(tmp_path / "fuse", driver=driver)
     with pytest.raises(NotSupported, match="pip install"):
-        check_fuse("llfuse", tmp_path / "fuse")
+        check_fuse(tmp_path / "fuse", driver="llfuse")
 
 
 def test_what_is_no_dead_mount_of_ours_is_left_alone(tmp_path):
