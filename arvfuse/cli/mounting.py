@@ -11,7 +11,7 @@ from arvfuse.backend import mountdirs
 from arvfuse.backend.messages import decode_error
 from arvfuse.cli import exits
 from arvfuse.cli.options import settings_of
-from arvfuse.cli.output import Progress, complain, print_json
+from arvfuse.cli.output import Progress, complain, print_json, show_size
 from arvfuse.errors import ArvfuseError, NoSuchEntry, NotCommitted, UsageError
 from arvfuse.settings import MAX_SECONDS
 from arvfuse.supervisor import control
@@ -102,12 +102,46 @@ def status(asked: Any) -> int:
         print_json({"mounts": found, "waiting_for_recovery": waiting})
         return exits.DONE
     for each in found:
-        mode = "read-write" if each["read_write"] else "read-only"
-        pending = each["engine"].get("pending", [])
-        print(f"{each['mountpoint']} {each['mount']} {each['state']} {mode} pending={len(pending)}")
+        print("\n".join(describe(each)))
     for mount_id in waiting:
         print(f"- {mount_id} dead: its changes wait for `arvfuse recover`")
     return exits.DONE
+
+
+def describe(mount: dict[str, Any]) -> list[str]:
+    """Lines about a mount for people, the first for itself, the others indented. *mount*: as its supervisor says."""
+    engine: dict[str, Any] = mount["engine"]
+    driver: dict[str, Any] = engine.get("driver", {})
+    pending = engine.get("pending", [])
+    mode = "read-write" if mount["read_write"] else "read-only"
+    lines = [f"{mount['mountpoint']} {mount['mount']} {mount['state']} {mode} pending={len(pending)}"]
+
+    def say(what: str, text: str) -> None:
+        lines.append(f"  {what:<9} {text}")
+
+    if not engine:
+        say("engine", "too busy to answer, or gone")
+    if driver:
+        protocol = f", protocol {driver['protocol']}" if driver.get("protocol") else ""
+        say("driver", f"{driver['driver']}{protocol}")
+        if driver.get("features"):
+            say("features", ", ".join(driver["features"]))
+        if "requests" in driver:
+            say("requests", f"{driver['requests']:,} answered, {driver['parked']} waiting, latency {driver['latency']}")
+    if engine.get("mounts", 0) > 1:
+        say("mounts", f"{engine['mounts']} in this engine")
+    if mount["read_write"] and engine:
+        spool = f"{show_size(engine['spool_bytes'])} of {show_size(engine['spool_limit_bytes'])} wait to be stored"
+        say("spool", f"{spool}, {engine['spool_waiting']} writers held back")
+        blocks = ", ".join(f"{count} {state}" for state, count in sorted(engine["blocks"].items()))
+        say("blocks", blocks or "none")
+        if pending:
+            say("pending", ", ".join(pending))
+    for trouble in engine.get("troubles", []):
+        say("trouble", trouble)
+    for mount_id in mount.get("recovery", {}).get("waiting", []):
+        say("recovery", f"changes of mount {mount_id} wait for `arvfuse recover`")
+    return lines
 
 
 def wait(asked: Any) -> int:

@@ -16,6 +16,7 @@ import mmap
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -418,6 +419,8 @@ class EngineProcess:
             "pending": [tree.uuid or str(tree.no) for tree in self._workspace.dirty()],
             "spool_bytes": spool.level,
             "spool_limit_bytes": spool.limit,
+            "spool_waiting": spool.waiting,
+            "blocks": Counter(block.state.name.lower() for block in self._workspace.shared.blocks.all()),
             "log_seq": self._workspace.log.flushed_seq,
             "troubles": self._housekeeper.troubles,
             "driver": self._driver.status() if self._driver is not None else {},

@@ -340,3 +340,24 @@ def test_what_a_killed_mount_of_unsaved_content_held_is_kept_as_a_collection(pro
     program.run("recover", check=0)
     ((_, record),) = program.collections().items()
     assert program.run("ls", record["uuid"], check=0).stdout == "./file\n./more\n"
+
+
+@pytest.mark.parametrize("driver", ["kernel", "llfuse"])
+def test_status_says_what_a_mount_does(program, driver):
+    options = (f"--driver={driver}", "--read-write", "--commit-quiet=1000", "--commit-deadline=1000")
+    with program.mounted(*options) as top:
+        (top / "home" / "one").mkdir()
+        (top / "home" / "one" / "file").write_bytes(bytes(3 << 20))
+        status = program.status()
+        engine = status["engine"]
+        assert (status["state"], status["read_write"], engine["driver"]["driver"]) == ("serving", True, driver)
+        assert engine["pending"] == [program.collections()["one"]["uuid"]]
+        assert engine["spool_limit_bytes"] > engine["spool_bytes"] >= 3 << 20
+        assert (engine["blocks"], engine["troubles"], engine["spool_waiting"]) == ({"writable": 1}, [], 0)
+        if driver == "kernel":
+            assert {"writeback_cache", "max_pages", "parallel_dirops"} <= set(engine["driver"]["features"])
+            assert engine["driver"]["protocol"].startswith("7.")
+            assert engine["driver"]["requests"] > 5
+        said = program.run("status", top, check=0).stdout
+        assert f"  driver    {driver}" in said
+        assert " MiB of " in said

@@ -9,7 +9,7 @@ import pytest
 
 from arvfuse.backend.parts import open_parts
 from arvfuse.cli.main import main
-from arvfuse.cli.mounting import mount, status, unmount, wait
+from arvfuse.cli.mounting import describe, mount, status, unmount, wait
 from arvfuse.cli.parser import build
 from arvfuse.clock import SystemClock
 from arvfuse.errors import ArvfuseError, Busy, NoSuchEntry, NotADirectory, UsageError
@@ -84,3 +84,48 @@ def test_status_names_what_waits_for_recovery(place, capsys):
     assert "arvfuse recover" in capsys.readouterr().out
     assert status(asked("status", "--json")) == 0
     assert json.loads(capsys.readouterr().out) == {"schema": 1, "mounts": [], "waiting_for_recovery": [dead.mount]}
+
+
+def told(**engine):
+    return {
+        "mountpoint": "/m", "mount": "abcd", "state": "serving", "read_write": True, "recovery": {"waiting": ["dead"]},
+        "engine": {
+            "pending": [], "spool_bytes": 0, "spool_limit_bytes": 1 << 30, "spool_waiting": 0, "blocks": {}, **engine
+        },
+    }  # fmt: skip
+
+
+def test_a_mount_is_described_for_people():
+    driver = {
+        "driver": "kernel", "protocol": "7.45", "features": ["max_pages", "writeback_cache"], "requests": 12345,
+        "parked": 2, "latency": "auto",
+    }  # fmt: skip
+    lines = describe(
+        told(driver=driver, pending=["uuid"], spool_bytes=3 << 19, blocks={"writable": 2, "error": 1}, mounts=3,
+             spool_waiting=4, troubles=["uuid: quota"])
+    )  # fmt: skip
+    assert lines == [
+        "/m abcd serving read-write pending=1",
+        "  driver    kernel, protocol 7.45",
+        "  features  max_pages, writeback_cache",
+        "  requests  12,345 answered, 2 waiting, latency auto",
+        "  mounts    3 in this engine",
+        "  spool     1.5 MiB of 1.0 GiB wait to be stored, 4 writers held back",
+        "  blocks    1 error, 2 writable",
+        "  pending   uuid",
+        "  trouble   uuid: quota",
+        "  recovery  changes of mount dead wait for `arvfuse recover`",
+    ]
+
+
+def test_a_mount_that_says_little_is_described_too():
+    silent = {**told(), "engine": {}, "recovery": {}}
+    assert describe(silent)[1:] == ["  engine    too busy to answer, or gone"]
+    llfuse = told(driver={"driver": "llfuse", "protocol": "", "features": []})
+    assert describe(llfuse)[1:4] == [
+        "  driver    llfuse",
+        "  spool     0 B of 1.0 GiB wait to be stored, 0 writers held back",
+        "  blocks    none",
+    ]
+    llfuse["read_write"] = False
+    assert len(describe(llfuse)) == 3

@@ -38,7 +38,7 @@ def test_entries_as_the_kernel_writes_them():
 def test_further_mounts_of_an_engine_are_known_by_its_id():
     line = TABLE.splitlines()[1].replace(b"arvfuse:abcd1234", f"arvfuse:abcd1234{FURTHER}7".encode())
     (entry,) = parse(line)
-    assert (entry.mount, entry.further) == ("abcd1234", True)
+    assert (entry.mount, entry.is_further) == ("abcd1234", True)
     assert not next(each for each in parse(TABLE) if each.mount).is_further
 
 
