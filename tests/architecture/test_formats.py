@@ -11,7 +11,7 @@ import pytest
 
 from arvfuse.backend import mountdirs
 from arvfuse.catalogs import schema
-from arvfuse.model import records
+from arvfuse.model import dirindex, manifests, records
 from arvfuse.model.locators import BLOCK_BYTES
 from arvfuse.model.records import (
     CODES,
@@ -123,10 +123,24 @@ def test_versions_and_application_ids() -> None:
     assert versions == {
         "log": str(FORMAT_VERSION),
         "block index": str(index.SCHEMA_VERSION),
+        "directory index": str(dirindex.FORMAT_VERSION),
         "catalog": str(len(schema.MIGRATIONS)),
     }
     assert f"catalog {schema.APPLICATION_ID:#x}" in PAGE
     assert f"block index {index.APPLICATION_ID:#x}" in PAGE
+
+
+def test_the_index_of_a_directory() -> None:
+    fields = layout("### Directory indexes")
+    head, entry = fields[:-3], fields[-3:]
+    assert sum(size for _, size in head) == dirindex.HEADER.size
+    assert sum(size for _, size in entry) == dirindex.ENTRY.size
+    for what, size in (("E + 1 entries", dirindex.ENTRY.size), ("L + 1 locators", dirindex.LOCATOR.size)):
+        assert re.search(rf"\| {size} each \| {re.escape(what)}", PAGE)
+    assert f"| {dirindex.HEADER.size} | {dirindex.ENTRY.size} each |" in PAGE
+    assert f"`{dirindex.MAGIC.decode()}`" in PAGE
+    assert f"longer than {manifests.SMALL_BYTES >> 10} KiB" in PAGE
+    assert f"more than {manifests.SMALL_CHILDREN} subdirectories" in PAGE
 
 
 def columns(path: Path) -> dict[str, list[str]]:
