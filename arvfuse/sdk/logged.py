@@ -32,7 +32,7 @@ class LoggedTree(Tree):
         self, shared: Shared, manifest: Manifest | None, record: CollectionRecord | None, *, kind: str, writable: bool
     ) -> None:
         super().__init__(
-            manifest, number=shared.numbers.next, mtime_ns=record.modified_at_ns if record else shared.clock.time_ns()
+            manifest, reserve=shared.numbers.take, mtime_ns=record.modified_at_ns if record else shared.clock.time_ns()
         )
         self.shared: Final = shared
         self.kind: Final = kind
@@ -155,6 +155,9 @@ class LoggedTree(Tree):
             trees: dict[int, Any] = {one.tree.no: one.tree, other.tree.no: other.tree}
             locks = [trees[no].lock for no in sorted(trees)]
             with locks[0], locks[-1] if len(locks) > 1 else _Nothing():
+                for each in (one, other):
+                    if each.stamp == TRIMMED:
+                        raise StaleNode(show(each.name))
                 if one.tree is self and one.tree.no in trees and other.tree.no in trees:
                     yield
                     return

@@ -1,9 +1,10 @@
-"""Giving back the memory of directories that are not needed: they are read again when somebody asks for them.
+"""Giving back the memory of nodes that are not needed: they are made again when somebody asks for them.
 
-A directory can be trimmed if its text stands in a manifest, nothing in it is open, and the kernel knows none of its
-entries. After a commit ``settle_on`` lets the directories that were changed before it say so too. A node that somebody
-held on to all the same (a look-up whose answer is on its way) is marked: whoever comes with it gets StaleNode and looks
-again. Takes the tree's lock for one directory at a time, so requests go on. Threading: any thread.
+A node goes if it says no more than its directory's index, is not open, and the kernel does not know it; the index of a
+directory goes when no node of it is left, and what is changed there is in a manifest. After a commit ``settle_on`` lets
+the directories that were changed before it say so too. A node that somebody held on to all the same (a look-up whose
+answer is on its way) is marked: whoever comes with it gets StaleNode and looks again. Takes the tree's lock for some
+nodes at a time, so requests go on. Threading: any thread.
 """
 
 from __future__ import annotations
@@ -14,28 +15,38 @@ from typing import Final
 from arvfuse.model.manifests import Manifest
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import TRIMMED, DirNode, FileNode, Node
+from arvfuse.sdk.tree import index_weight
 
-NODE_BYTES: Final = 450
-"""Memory of one node with its name, as measured; a file whose segments were asked for has 330 more."""
+_SLICE: Final = 512  # nodes looked at before others may have the lock
 
 
 def trim(tree: LiveTree, known: Callable[[int], bool]) -> int:
-    """Forget what *tree* can read again; *known* tells the numbers that the kernel holds. How many nodes went."""
-    with tree.lock:
-        nodes = list(tree.root.loaded())
-        tree.loaded = len(nodes)
-        directories = [node for node in nodes[1:] if isinstance(node, DirNode) and node.entries]
-    gone = 0
-    for directory in reversed(directories):  # those below come behind those above in *nodes*
+    """Forget what *tree* can make again; *known* tells the numbers that the kernel holds. How many nodes went."""
+    directories, left = [tree.root], 0
+    for directory in directories:  # grows meanwhile
         with tree.lock:
-            if _can_go(directory, known):
-                assert directory.entries is not None
-                for node in directory.entries.values():
+            entries = directory.entries
+            nodes = list(entries.nodes.values()) if entries is not None else []
+        if entries is not None:
+            left += index_weight(entries.index) + len(nodes)
+        directories.extend(node for node in nodes if isinstance(node, DirNode))
+    gone = 0
+    for directory in reversed(directories):  # those below come behind those above
+        with tree.lock:
+            names = list(directory.entries.nodes) if directory.entries is not None else []
+        for start in range(0, len(names), _SLICE):
+            with tree.lock:
+                gone += _forget(directory, names[start : start + _SLICE], known)
+        with tree.lock:
+            entries = directory.entries
+            if entries is not None and directory is not tree.root and _can_go(directory, known):
+                for node in entries.nodes.values():
                     node.stamp = TRIMMED
-                gone += len(directory.entries)
+                gone += len(entries.nodes)
+                left -= index_weight(entries.index)
                 directory.entries = None
     with tree.lock:
-        tree.loaded = max(0, tree.loaded - gone)
+        tree.loaded = max(0, left - gone)
     return gone
 
 
@@ -51,7 +62,8 @@ def settle_on(tree: LiveTree, manifest: Manifest) -> bool:
             directory, path = stack.pop()
             directory.source = (manifest, path)
             directory.files_changed = directory.below_changed = False
-            for name, node in (directory.entries or {}).items():
+            nodes = directory.entries.nodes if directory.entries is not None else {}
+            for name, node in nodes.items():
                 if isinstance(node, DirNode):
                     stack.append((node, (*path, name)))
                 else:
@@ -59,12 +71,27 @@ def settle_on(tree: LiveTree, manifest: Manifest) -> bool:
         return True
 
 
+def _forget(directory: DirNode, names: list[bytes], known: Callable[[int], bool]) -> int:
+    """Drop what the index can say as well; how many nodes."""
+    entries = directory.entries
+    if entries is None:
+        return 0
+    gone = 0
+    for name in names:
+        node = entries.nodes.get(name)
+        if node is not None and _is_plain(node) and not known(node.no) and not entries.is_own(name):
+            entries.forget(name)
+            node.stamp = TRIMMED
+            gone += 1
+    return gone
+
+
 def _can_go(directory: DirNode, known: Callable[[int], bool]) -> bool:
     if directory.entries is None or directory.source is None or directory.handles:
         return False
     if directory.files_changed or directory.below_changed or directory.stamp == TRIMMED:
         return False
-    return all(_is_plain(node) and not known(node.no) for node in directory.entries.values())
+    return all(_is_plain(node) and not known(node.no) for node in directory.entries.nodes.values())
 
 
 def _is_plain(node: Node) -> bool:

@@ -7,7 +7,7 @@ Threading: any thread; ``take`` calls are serialised by the owner.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -21,10 +21,10 @@ from arvfuse.ports import BlockStore, Clock
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.log import LOG_FILE_BYTES, LogWriter
 from arvfuse.sdk.moved import Moved
-from arvfuse.sdk.nodes import FileNode
+from arvfuse.sdk.nodes import DirNode, FileNode
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.shared import STALL_BOUND_S, Numbers, Shared
-from arvfuse.sdk.taking import NameChange, take_effects
+from arvfuse.sdk.taking import NameChange, read_here, take_effects
 from arvfuse.sync import SpoolAccount
 
 DEFAULT_SPOOL_BYTES: Final = 8 << 30
@@ -38,8 +38,9 @@ class Workspace:
     def __init__(
         self, directory: Path, *, mount: MountId, store: BlockStore, clock: Clock, boot_id: bytes = bytes(16),
         spool_bytes: int = DEFAULT_SPOOL_BYTES, reserve_bytes: int = 0, numbers: Numbers | None = None,
-        stall_bound_s: float = STALL_BOUND_S,
+        stall_bound_s: float = STALL_BOUND_S, read_directory: Callable[[DirNode], None] = read_here,
     ) -> None:  # fmt: skip
+        """*read_directory*: how ``take`` gets the names of a big directory; it may wait."""
         self.mount: Final = mount
         self.directory: Final = directory
         self.numbers: Final = numbers or Numbers()
@@ -52,6 +53,7 @@ class Workspace:
             directory, log=log, store=store, clock=clock, spool=SpoolAccount(spool_bytes), numbers=self.numbers,
             stall_bound_s=stall_bound_s,
         )  # fmt: skip
+        self._read_directory: Final = read_directory
         self._trees: dict[int, LiveTree] = {}  # by root number; dict work is atomic
 
     @property
@@ -164,7 +166,7 @@ class Workspace:
         for outcome in outcomes:
             tree = self._trees.get(outcome.tree)
             if tree is not None and outcome.effects and outcome.error is None:
-                changes.extend(take_effects(tree, outcome))
+                changes.extend(take_effects(tree, outcome, self._read_directory))
         with self.shared.sharing:
             self._drop_unneeded()
         return changes

@@ -23,12 +23,12 @@ from typing import Any, Final, Protocol
 from arvfuse.backend.messages import Message, decode_change, decode_error, decode_record
 from arvfuse.errors import ArvfuseError, NotCommitted, StoreUnavailable
 from arvfuse.model.collections import Change, CollectionRecord
-from arvfuse.model.manifests import Manifest
 from arvfuse.ports import Clock
 from arvfuse.sdk.live import LiveTree
-from arvfuse.sdk.nodes import DirNode
+from arvfuse.sdk.mapped import open_manifest
+from arvfuse.sdk.nodes import NODE_BYTES, DirNode
 from arvfuse.sdk.outcome import Outcome
-from arvfuse.sdk.trimming import NODE_BYTES, settle_on, trim
+from arvfuse.sdk.trimming import settle_on, trim
 from arvfuse.sdk.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -348,6 +348,6 @@ class Housekeeper:
                 return
             record = decode_record(answer.result()["entry"])
             if isinstance(record, CollectionRecord) and record.pdh == pdh == tree.pdh:
-                settle_on(tree, Manifest(Path(answer.result()["manifest"]).read_bytes()))
+                settle_on(tree, open_manifest(Path(answer.result()["manifest"])))
 
         answer.add_done_callback(lambda _: self._came_back(settle))
