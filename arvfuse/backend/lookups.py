@@ -106,7 +106,8 @@ class Lookups:
         record = self.find_record(id) if version is None else self._catalog.get(id, version=Version(version))
         if isinstance(record, ProjectRecord):
             raise NoSuchRecord(f"{id}: a project, not a collection")
-        return {"entry": encode_record(record), "manifest": str(self.manifest_path(record.pdh))}
+        text, lines = self._indexing.prepared(self.manifest_path(record.pdh))
+        return {"entry": encode_record(record), "manifest": str(text), "lines": str(lines) if lines else None}
 
     def _index(self, *, again: bool, text: str, path: list[str]) -> Message:
         """A file with the names of a directory; names come as Latin-1 text, so that all bytes survive."""

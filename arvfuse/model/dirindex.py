@@ -18,27 +18,30 @@ from mmap import mmap
 from operator import itemgetter
 from typing import Final
 
-import xxhash
-
 from arvfuse.errors import Damaged, InvalidManifest
+from arvfuse.model import sealed
 from arvfuse.model.ranges import Part
 from arvfuse.model.streams import FileSpec, Stream, iter_tokens, parse_head, shown
 
 MAGIC: Final = b"arvfsdir"
 FORMAT_VERSION: Final = 1
-# Magic, version, 0, check of all that follows it, length of the whole, key, then how much there is of: entries,
-# locators, numbers in the span table, bytes of names, bytes of locators.
-HEADER: Final = struct.Struct("<8sIIQQ16sQQQQQ")
-ENTRY: Final = struct.Struct("<QQQ")  # where the name begins, size, place
-LOCATOR: Final = struct.Struct("<QQ")  # where its block begins in the line's data, where its text begins
-KEY_BYTES: Final = 16
-NO_KEY: Final = bytes(KEY_BYTES)
+COUNTS: Final = struct.Struct("<QQQQQ")
+"""Behind the header, how much there is of: entries, locators, numbers in the span table, bytes of names, of texts."""
 
-_CHECKED_FROM: Final = 24
+ENTRY: Final = struct.Struct("<QQQ")
+"""Where the name begins, size, place."""
+
+LOCATOR: Final = struct.Struct("<QQ")
+"""Where its block begins in the line's data, where its text begins."""
+
+NO_KEY: Final = bytes(sealed.KEY_BYTES)
+
+_ENTRIES_AT: Final = sealed.HEADER.size + COUNTS.size
 _DIRECTORY: Final = (1 << 64) - 1  # as a place
 _SPANS: Final = 1 << 63  # a place with this bit is a position in the span table, else one in the line's data
 _NUMBER: Final = struct.Struct("<Q")
 _NAME: Final = struct.Struct("<Q16xQ")  # of an entry and the one behind it
+_FIRST_BATCH: Final = 64  # what one readdir of the kernel takes, about
 _BATCH: Final = 512
 
 _name_of: Final = itemgetter(0)
@@ -52,21 +55,18 @@ class DirectoryIndex:
     __slots__ = ("_count", "_data", "_locators", "_names_at", "_spans_at", "_texts_at", "key")
 
     def __init__(self, data: bytes | mmap) -> None:
-        if len(data) < HEADER.size:
-            raise Damaged("directory index: shorter than its header")
-        magic, version, _, _, length, key, *counts = HEADER.unpack_from(data)
-        entries, locators, spans, names, texts = map(int, counts)
-        if magic != MAGIC or version != FORMAT_VERSION:
-            raise Damaged(f"directory index: begins with {magic!r}, version {version}")
+        self.key: Final = sealed.unseal(data, MAGIC, FORMAT_VERSION)
+        if len(data) < _ENTRIES_AT:
+            raise Damaged(f"directory index: {len(data)} bytes")
+        entries, locators, spans, names, texts = map(int, COUNTS.unpack_from(data, sealed.HEADER.size))
         self._data: Final = data
-        self.key: Final[bytes] = key
         self._count: Final = entries
-        self._locators: Final = HEADER.size + ENTRY.size * (entries + 1)
+        self._locators: Final = _ENTRIES_AT + ENTRY.size * (entries + 1)
         self._spans_at: Final = self._locators + LOCATOR.size * (locators + 1)
         self._names_at: Final = self._spans_at + _NUMBER.size * spans
         self._texts_at: Final = self._names_at + names
-        if length != len(data) or self._texts_at + texts != length:
-            raise Damaged(f"directory index: {len(data)} bytes instead of {length}")
+        if self._texts_at + texts != len(data):
+            raise Damaged(f"directory index: {len(data)} bytes instead of {self._texts_at + texts}")
 
     def __repr__(self) -> str:
         return f"<DirectoryIndex {self._count} entries, {len(self._data)} bytes>"
@@ -81,15 +81,11 @@ class DirectoryIndex:
 
     def verify(self) -> None:
         """Read all of it and compare with its check. Damaged."""
-        found = xxhash.xxh3_64()
-        for at in range(_CHECKED_FROM, len(self._data), 1 << 20):  # a piece at a time: other threads get their turn
-            found.update(self._data[at : at + (1 << 20)])
-        if found.intdigest() != HEADER.unpack_from(self._data)[3]:
-            raise Damaged("directory index: its check does not match")
+        sealed.verify(self._data)
 
     def name(self, at: int) -> bytes:
         """The name at a position."""
-        start, end = _NAME.unpack_from(self._data, HEADER.size + ENTRY.size * at)
+        start, end = _NAME.unpack_from(self._data, _ENTRIES_AT + ENTRY.size * at)
         return self._data[self._names_at + start : self._names_at + end]
 
     def find(self, name: bytes) -> int:
@@ -98,11 +94,11 @@ class DirectoryIndex:
         return at if at < self._count and self.name(at) == name else -1
 
     def is_dir(self, at: int) -> bool:
-        return bool(ENTRY.unpack_from(self._data, HEADER.size + ENTRY.size * at)[2] == _DIRECTORY)
+        return bool(ENTRY.unpack_from(self._data, _ENTRIES_AT + ENTRY.size * at)[2] == _DIRECTORY)
 
     def spec(self, at: int) -> FileSpec:
         """The file at a position, which is no directory."""
-        _, size, place = ENTRY.unpack_from(self._data, HEADER.size + ENTRY.size * at)
+        _, size, place = ENTRY.unpack_from(self._data, _ENTRIES_AT + ENTRY.size * at)
         if place < _SPANS:
             return FileSpec(self, place, size)
         first = self._spans_at + _NUMBER.size * (place - _SPANS)
@@ -116,13 +112,15 @@ class DirectoryIndex:
     def walk(self, start: int = 0) -> Iterator[tuple[bytes, bool]]:
         """(name, is a directory) of the positions from *start* on."""
         data, names = self._data, self._names_at
-        for first in range(start, self._count, _BATCH):
-            count = min(_BATCH, self._count - first)
-            numbers = struct.unpack_from(f"<{3 * count + 1}Q", data, HEADER.size + ENTRY.size * first)
+        first, step = start, _FIRST_BATCH
+        while first < self._count:
+            count = min(step, self._count - first)
+            numbers = struct.unpack_from(f"<{3 * count + 1}Q", data, _ENTRIES_AT + ENTRY.size * first)
             base = numbers[0]
             text = data[names + base : names + numbers[-1]]
             for at in range(0, 3 * count, 3):
                 yield text[numbers[at] - base : numbers[at + 3] - base], numbers[at + 2] == _DIRECTORY
+            first, step = first + count, min(2 * step, _BATCH)
 
     def cut(self, position: int, size: int) -> Iterator[Part]:
         """The parts of blocks that make up [position, position + size) of the line's data."""
@@ -212,17 +210,12 @@ class _Writer:
             texts += locator.encode("ascii")
             start += int(locator[33:].partition("+")[0])
         locators.extend((start, len(texts)))
-        for numbers in (self._entries, self._spans, locators):
+        for each in (self._entries, self._spans, locators):
             if sys.byteorder == "big":
-                numbers.byteswap()
-        parts = (self._entries, locators, self._spans, self._names, texts)
-        length = HEADER.size + sum(len(part) * getattr(part, "itemsize", 1) for part in parts)
-        sizes = (count, len(stream.locators), len(self._spans), len(self._names), len(texts))
-        head = HEADER.pack(MAGIC, FORMAT_VERSION, 0, 0, length, key, *sizes)
-        check = xxhash.xxh3_64(head[_CHECKED_FROM:])
-        for part in parts:
-            check.update(part)
-        return b"".join((HEADER.pack(MAGIC, FORMAT_VERSION, 0, check.intdigest(), length, key, *sizes), *parts))
+                each.byteswap()
+        counts = COUNTS.pack(count, len(stream.locators), len(self._spans), len(self._names), len(texts))
+        numbers = [column.tobytes() for column in (self._entries, locators, self._spans)]
+        return sealed.seal(MAGIC, FORMAT_VERSION, key, (counts, *numbers, self._names, texts))
 
     def _add_directory(self, name: bytes) -> None:
         self._entries.extend((len(self._names), 0, _DIRECTORY))

@@ -18,13 +18,13 @@ from typing import Final, NamedTuple
 from arvfuse.errors import InvalidManifest, NoSuchEntry
 from arvfuse.model.dirindex import NO_KEY, DirectoryIndex, build_index
 from arvfuse.model.normalizing import Path, Text, normalize
-from arvfuse.model.scanning import scan
+from arvfuse.model.scanning import Index, scan
 from arvfuse.model.streams import FileSpec, parse_line, read_files
 
 SMALL_BYTES: Final = 1 << 16
 """A line up to this length is quickly parsed (some 1,500 files: 2 ms)."""
 
-SMALL_CHILDREN: Final = 500
+SMALL_CHILDREN: Final = 250
 """So many subdirectories are quickly found."""
 
 
@@ -49,11 +49,12 @@ class Manifest:
 
     __slots__ = ("_paths", "_starts", "_view", "is_normalized", "origin", "text")
 
-    def __init__(self, text: Text, origin: str = "") -> None:
-        """*origin*: where others can find the same text, kept for its owner; "" if nowhere."""
+    def __init__(self, text: Text, origin: str = "", lines: Index | None = None) -> None:
+        """*origin*: where others can find the same text, kept for its owner; "" if nowhere. *lines*: what a scan of
+        the text has found, if that is known."""
         self.text: Final = text
         self.origin: Final = origin
-        index = scan(text)
+        index = lines if lines is not None else scan(text)
         self.is_normalized: Final = index is not None
         if index is None:
             text = normalize(text)
@@ -66,6 +67,16 @@ class Manifest:
 
     def __repr__(self) -> str:
         return f"<Manifest {len(self._view)} bytes, {len(self._paths)} lines, normalized={self.is_normalized}>"
+
+    @property
+    def lines(self) -> Index:
+        """Where the lines of the text in normal form are."""
+        return Index(self._paths, self._starts)
+
+    @property
+    def normal_text(self) -> bytes:
+        """The text in normal form, as bytes."""
+        return bytes(self._view)
 
     def has_directory(self, path: Path) -> bool:
         """Whether *path* is a directory; the root always is."""

@@ -1,4 +1,4 @@
-"""How the engine gets the names of big directories: the backend makes an index, the engine maps it.
+"""How the engine gets long texts and the names of big directories: the backend makes an index, the engine maps it.
 
 ``DirectoryReader`` owns the requests under way, one for each directory however many wait for it. Threading: any thread
 may ask; an answer is taken in by the thread that brings it, for as long as it takes to map a file. Failure: what the
@@ -8,9 +8,10 @@ backend says; an index that is gone or cut off before it is mapped is asked for 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from arvfuse.errors import ArvfuseError, Damaged, StoreUnavailable
 from arvfuse.fresh.pending import Pending
@@ -18,12 +19,18 @@ from arvfuse.fusedir.host import Link
 from arvfuse.fusefile import live_tree
 from arvfuse.model.dirindex import DirectoryIndex
 from arvfuse.model.manifests import Manifest
-from arvfuse.sdk.mapped import index_key, open_index
+from arvfuse.sdk.mapped import index_key, open_index, open_manifest
 from arvfuse.sdk.nodes import DirNode
 from arvfuse.sdk.nodes import Path as NodePath
 from arvfuse.sync import Rank, RankedLock
 
 log = logging.getLogger(__name__)
+
+
+def open_answer(reply: Mapping[str, Any]) -> Manifest:
+    """The manifest that the backend's answer to ``open`` names, mapped and not read."""
+    lines = reply.get("lines")
+    return open_manifest(Path(reply["manifest"]), Path(lines) if lines else None)
 
 
 class DirectoryReader:

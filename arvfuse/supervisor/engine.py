@@ -41,7 +41,7 @@ from arvfuse.sdk.nodes import DirNode
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.workspace import DEFAULT_SPOOL_BYTES, Workspace
 from arvfuse.settings import Settings
-from arvfuse.supervisor.directories import DirectoryReader
+from arvfuse.supervisor.directories import DirectoryReader, open_answer
 from arvfuse.supervisor.housekeeping import Housekeeper, Timing
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class Engine:
             record = decode_record(reply["entry"])
             if not isinstance(record, CollectionRecord):
                 raise NoSuchRecord(f"{identity}: not a collection")
-            manifest = open_manifest(Path(reply["manifest"]))
+            manifest = open_answer(reply)
             if "+" in identity:
                 live = self.workspace.open_tree(None, manifest, writable=False)
             else:

@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from arvfuse.backend.messages import Message, decode_change, decode_error, decode_record
@@ -25,11 +24,11 @@ from arvfuse.errors import ArvfuseError, NotCommitted, StoreUnavailable
 from arvfuse.model.collections import Change, CollectionRecord
 from arvfuse.ports import Clock
 from arvfuse.sdk.live import LiveTree
-from arvfuse.sdk.mapped import open_manifest
 from arvfuse.sdk.nodes import NODE_BYTES, DirNode
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.trimming import settle_on, trim
 from arvfuse.sdk.workspace import Workspace
+from arvfuse.supervisor.directories import open_answer
 
 log = logging.getLogger(__name__)
 
@@ -348,6 +347,6 @@ class Housekeeper:
                 return
             record = decode_record(answer.result()["entry"])
             if isinstance(record, CollectionRecord) and record.pdh == pdh == tree.pdh:
-                settle_on(tree, open_manifest(Path(answer.result()["manifest"])))
+                settle_on(tree, open_answer(answer.result()))
 
         answer.add_done_callback(lambda _: self._came_back(settle))

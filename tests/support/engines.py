@@ -20,11 +20,10 @@ from arvfuse.notify import Notifier
 from arvfuse.operations import Operations
 from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.live import LiveTree
-from arvfuse.sdk.mapped import open_manifest
 from arvfuse.sdk.nodes import DirNode
 from arvfuse.sdk.workspace import Workspace
 from arvfuse.stores.memory import MemoryStore
-from arvfuse.supervisor.directories import DirectoryReader
+from arvfuse.supervisor.directories import DirectoryReader, open_answer
 from tests.support.clock import FakeClock
 
 MOUNT = MountId("test")
@@ -113,7 +112,7 @@ class FakeEngine:
                 return
             entry = source.result()["entry"]
             record = self.catalog.get(entry["uuid"])
-            manifest = open_manifest(Path(source.result()["manifest"]))
+            manifest = open_answer(source.result())
             by_hash = "+" in identity
             live = self.workspace.open_tree(
                 record, manifest, writable=self.writable and not by_hash

@@ -10,7 +10,7 @@ import pytest
 from arvfuse.backend.indexing import Indexing
 from arvfuse.errors import InvalidManifest, NoSuchEntry, StoreUnavailable
 from arvfuse.model.normalizing import pdh
-from arvfuse.sdk.mapped import index_key, open_index
+from arvfuse.sdk.mapped import index_key, open_index, open_manifest
 
 A = "781e5e245d69b566979b86e28d23f2c7+10"
 TEXT = f". {A} 0:1:a\n./d {A} 0:1:x 1:1:y\n".encode()
@@ -79,7 +79,7 @@ def test_a_text_that_is_not_the_stores_gets_no_company(tmp_path: Path) -> None:
 def test_what_cannot_be_indexed(place: Place, tmp_path: Path) -> None:
     with pytest.raises(NoSuchEntry):
         place.indexing.index_of(place.text, (b"e",))
-    with pytest.raises(StoreUnavailable, match="cannot be listed"):
+    with pytest.raises(StoreUnavailable, match="cannot be read"):
         place.indexing.index_of(place.text.with_name("0" * 32 + "+5"), ())
     place.own.write_bytes(b"in the way")
     place.indexing.index_of(place.text, DIRECTORY).unlink()
@@ -108,3 +108,62 @@ def test_only_some_texts_stay_open(tmp_path: Path) -> None:
         assert [name for name, _ in open_index(made, index_key(file, DIRECTORY), verify=True).walk()] == [
             b"x%d" % number
         ]
+
+
+def long_text(*, normal: bool) -> bytes:
+    lines = [f"./d{at:04d} {A}" + "".join(f" 0:1:f{each:02}" for each in range(20)) + "\n" for at in range(1500)]
+    return "".join(lines if normal else reversed(lines)).encode()
+
+
+@pytest.mark.parametrize("normal", [True, False])
+def test_a_long_text_is_opened_without_being_read(tmp_path: Path, normal: bool) -> None:
+    place = Place(tmp_path, long_text(normal=normal))
+    text, lines = place.indexing.prepared(place.text)
+    assert (text == place.text) == normal
+    assert text.parent == place.text.parent
+    assert lines == text.with_name(f"{text.name}.lines")
+    opened = open_manifest(text, lines, verify=True)
+    assert (opened.text[:], opened.is_normalized) == (long_text(normal=True), True)
+    inodes = [file.stat().st_ino for file in (text, lines)]
+    assert Indexing(place.own).prepared(place.text) == (text, lines)
+    assert [file.stat().st_ino for file in (text, lines)] == inodes
+    made = place.indexing.index_of(text, (b"d0007",))
+    assert made.parent == place.text.parent
+    assert len(open_index(made, index_key(text, (b"d0007",)), verify=True)) == 20
+    assert not place.own.exists()
+
+
+def test_what_is_damaged_of_a_long_text_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = Place(tmp_path, long_text(normal=False))
+    text, lines = place.indexing.prepared(place.text)
+    assert lines is not None
+    good = [file.read_bytes() for file in (text, lines)]
+    for file, spoiled in (
+        (text, good[0].replace(b":f01 ", b":F01 ", 1)), (text, good[0][:-100]), (text, b""), (lines, good[1][:-1]),
+        (lines, good[1].replace(b"d0007", b"d0008")), (lines, b""),
+    ):  # fmt: skip
+        file.unlink()
+        file.write_bytes(spoiled)
+        with caplog.at_level(logging.WARNING):
+            assert place.indexing.prepared(place.text) == (text, lines)
+        assert [each.read_bytes() for each in (text, lines)] == good
+        assert "made again" in caplog.text
+        caplog.clear()
+
+
+def test_short_texts_and_those_without_a_place_are_scanned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "short").mkdir()
+    short = Place(tmp_path / "short")
+    assert short.indexing.prepared(short.text) == (short.text, None)
+    place = Place(tmp_path, long_text(normal=True))
+    place.own.write_bytes(b"in the way")
+    place.text.with_name(f"{place.text.name}.lines").mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert place.indexing.prepared(place.text) == (place.text, None)
+    assert "no place" in caplog.text
+
+
+def test_a_long_text_that_cannot_be_understood(tmp_path: Path) -> None:
+    place = Place(tmp_path, long_text(normal=True) + b"nonsense\n")
+    with pytest.raises(InvalidManifest, match="line 1501"):
+        place.indexing.prepared(place.text)

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from arvfuse.errors import DirectoryNotEmpty, EntryExists, NoSuchEntry, StaleNode, StoreUnavailable
-from arvfuse.model import dirindex, streams
+from arvfuse.model import dirindex, manifests, streams
 from arvfuse.model.collections import Save
 from arvfuse.model.normalizing import pdh
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode
 from arvfuse.sdk.trimming import trim
-from arvfuse.supervisor.directories import DirectoryReader
+from arvfuse.supervisor.directories import DirectoryReader, open_answer
 from tests.support.engines import Mounted, now
 
 COUNT = 5000
@@ -183,6 +183,18 @@ def test_an_outage_is_no_missing_name_and_is_asked_again(mounted: Mounted) -> No
         now(mounted.ops.lookup(directory, b"file-0000001.txt"))
     mounted.engine.link.down = False
     assert now(mounted.ops.lookup(directory, b"file-0000001.txt")).attr.size == 3
+
+
+def test_a_long_text_is_not_scanned_here(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = mounted.engine.new_collection("long", big_text(20_000))
+    reply = mounted.engine.link.request("open", id=record.uuid).result(0)
+    monkeypatch.setattr(manifests, "scan", None)
+    opened = open_answer(reply)
+    assert opened.has_directory((b"big",))
+    assert opened.is_big((b"big",))
+    monkeypatch.undo()
+    small = mounted.engine.link.request("open", id=mounted.engine.new_collection("small").uuid).result(0)
+    assert open_answer(small).text == b""
 
 
 class Answers:
