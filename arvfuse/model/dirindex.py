@@ -14,14 +14,15 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from mmap import mmap
-from operator import itemgetter
+from operator import add, itemgetter, lt
 from typing import Final
 
 from arvfuse.errors import Damaged, InvalidManifest
 from arvfuse.model import sealed
 from arvfuse.model.ranges import Part
-from arvfuse.model.streams import FileSpec, Stream, iter_tokens, parse_head, shown
+from arvfuse.model.streams import Data, FileSpec, Stream, batches, parse_head, read_tokens, shown
 
 MAGIC: Final = b"arvfsdir"
 FORMAT_VERSION: Final = 1
@@ -41,8 +42,11 @@ _DIRECTORY: Final = (1 << 64) - 1  # as a place
 _SPANS: Final = 1 << 63  # a place with this bit is a position in the span table, else one in the line's data
 _NUMBER: Final = struct.Struct("<Q")
 _NAME: Final = struct.Struct("<Q16xQ")  # of an entry and the one behind it
+_TEXT: Final = struct.Struct("<8xQ8xQ")  # of a locator and the one behind it
 _FIRST_BATCH: Final = 64  # what one readdir of the kernel takes, about
 _BATCH: Final = 512
+_FEW_DIGITS: Final = 18  # below 2^63
+_FEW_LOCATORS: Final = 1024  # as objects they are found in a quarter of the time
 
 _name_of: Final = itemgetter(0)
 
@@ -52,7 +56,7 @@ class DirectoryIndex:
 
     Damaged if the header is not that of an index as long as *data*; `verify` looks at the rest."""
 
-    __slots__ = ("_count", "_data", "_locators", "_names_at", "_spans_at", "_texts_at", "key")
+    __slots__ = ("_blocks", "_count", "_data", "_locators", "_names_at", "_spans_at", "_texts_at", "key")
 
     def __init__(self, data: bytes | mmap) -> None:
         self.key: Final = sealed.unseal(data, MAGIC, FORMAT_VERSION)
@@ -60,6 +64,7 @@ class DirectoryIndex:
             raise Damaged(f"directory index: {len(data)} bytes")
         entries, locators, spans, names, texts = map(int, COUNTS.unpack_from(data, sealed.HEADER.size))
         self._data: Final = data
+        self._blocks: Data | None = None  # what files are cut from
         self._count: Final = entries
         self._locators: Final = _ENTRIES_AT + ENTRY.size * (entries + 1)
         self._spans_at: Final = self._locators + LOCATOR.size * (locators + 1)
@@ -99,14 +104,15 @@ class DirectoryIndex:
     def spec(self, at: int) -> FileSpec:
         """The file at a position, which is no directory."""
         _, size, place = ENTRY.unpack_from(self._data, _ENTRIES_AT + ENTRY.size * at)
+        blocks = self._blocks if self._blocks is not None else self._find_blocks()
         if place < _SPANS:
-            return FileSpec(self, place, size)
+            return FileSpec(blocks, place, size)
         first = self._spans_at + _NUMBER.size * (place - _SPANS)
         (count,) = _NUMBER.unpack_from(self._data, first)
         numbers = struct.unpack_from(f"<{2 * count}Q", self._data, first + _NUMBER.size)
-        spec = FileSpec(self, numbers[0], numbers[1])
+        spec = FileSpec(blocks, numbers[0], numbers[1])
         for position, length in zip(numbers[2::2], numbers[3::2], strict=True):
-            spec.extend(self, position, length)
+            spec.extend(blocks, position, length)
         return spec
 
     def walk(self, start: int = 0) -> Iterator[tuple[bytes, bool]]:
@@ -124,18 +130,29 @@ class DirectoryIndex:
 
     def cut(self, position: int, size: int) -> Iterator[Part]:
         """The parts of blocks that make up [position, position + size) of the line's data."""
-        count = (self._spans_at - self._locators) // LOCATOR.size - 1
+        count = self._locator_count()
         at = bisect_right(range(1, count + 1), position, key=self._starts_at)
         while size > 0:
-            start, text = LOCATOR.unpack_from(self._data, self._locators + LOCATOR.size * at)
-            end, text_end = LOCATOR.unpack_from(self._data, self._locators + LOCATOR.size * (at + 1))
+            start, end = self._starts_at(at), self._starts_at(at + 1)
             length = min(end - position, size)
             if length > 0:
-                locator = self._data[self._texts_at + text : self._texts_at + text_end].decode("ascii")
-                yield length, locator, position - start
+                yield length, self._locator(at), position - start
                 position += length
                 size -= length
             at += 1
+
+    def _find_blocks(self) -> Data:
+        count = self._locator_count()
+        found: Data = self if count > _FEW_LOCATORS else Stream([self._locator(at) for at in range(count)])
+        self._blocks = found
+        return found
+
+    def _locator_count(self) -> int:
+        return (self._spans_at - self._locators) // LOCATOR.size - 1
+
+    def _locator(self, at: int) -> str:
+        start, end = _TEXT.unpack_from(self._data, self._locators + LOCATOR.size * at)
+        return self._data[self._texts_at + start : self._texts_at + end].decode("ascii")
 
     def _starts_at(self, locator: int) -> int:
         start: int = _NUMBER.unpack_from(self._data, self._locators + LOCATOR.size * locator)[0]
@@ -147,59 +164,76 @@ def build_index(line: bytes, dirs: Iterable[bytes], number: int = 1, *, key: byt
 
     *dirs*: the names of its subdirectories, in order; *number*: the line's, for InvalidManifest. *key* says of which
     directory of which text it is, for who finds it in a file."""
-    stream = Stream([])
-    tokens: Iterable[tuple[bytes, int, int]] = ()
+    stream, start = Stream([]), len(line)
     if line:
         _, stream, start = parse_head(line, number)
         if stream.size >= _SPANS:
             raise InvalidManifest(f"line {number}: {stream.size} bytes of data")
-        tokens = iter_tokens(line, start, stream, number)
-    writer, below = _Writer(number), list(dirs)
-    if not writer.add(tokens, below):  # the line is not in order: rare, so that may cost an object per file
-        writer = _Writer(number)
-        in_order = sorted(iter_tokens(line, start, stream, number), key=_name_of)
-        assert writer.add(in_order, below), "sorted"
+    below = list(dirs)
+    writer = _Writer(number, below)
+    for tokens in batches(line, start):
+        if not (writer.add_plain(tokens, stream.size) or writer.add(read_tokens(tokens, stream, number))):
+            # The line is not in order: rare, so that may cost an object per file.
+            writer = _Writer(number, below)
+            in_order = [token for tokens in batches(line, start) for token in read_tokens(tokens, stream, number)]
+            assert writer.add(sorted(in_order, key=_name_of)), "sorted"
+            break
     return writer.finish(stream, key)
 
 
 class _Writer:
     """Entries in order of their names, as they are collected."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, dirs: list[bytes]) -> None:
         self._number: Final = number
         self._entries: Final = array("Q")
         self._spans: Final = array("Q")
         self._names: Final = bytearray()
+        self._dirs: Final = dirs
+        self._next_dir = 0
+        self._last: bytes | None = None  # name of the last file
 
-    def add(self, tokens: Iterable[tuple[bytes, int, int]], dirs: Iterable[bytes]) -> bool:
-        """Take in files and directories; False if the files are not in order."""
-        entries, names = self._entries, self._names
-        directories = iter(dirs)
-        directory = next(directories, None)
-        last: bytes | None = None
+    def add_plain(self, tokens: list[tuple[bytes, bytes, bytes]], total: int) -> bool:
+        """Take in tokens that have nothing special, which is nearly all of them; else False, and nothing is done."""
+        raw_positions, raw_sizes, names = zip(*tokens, strict=True) if tokens else ((), (), ())
+        text = b"".join(names)
+        if not names or b"\\" in text or b"." in names or not all(map(lt, names, names[1:])):
+            return False
+        if self._last is not None and names[0] <= self._last:
+            return False
+        if self._next_dir < len(self._dirs) and self._dirs[self._next_dir] <= names[-1]:
+            return False
+        if max(map(len, raw_positions)) > _FEW_DIGITS or max(map(len, raw_sizes)) > _FEW_DIGITS:
+            return False
+        positions, sizes = list(map(int, raw_positions)), list(map(int, raw_sizes))
+        if max(map(add, positions, sizes)) > total:
+            return False
+        starts = list(accumulate(map(len, names), initial=len(self._names)))
+        block = array("Q", bytes(ENTRY.size * len(names)))
+        block[0::3], block[1::3], block[2::3] = array("Q", starts[:-1]), array("Q", sizes), array("Q", positions)
+        self._entries.extend(block)
+        self._names.extend(text)
+        self._last = names[-1]
+        return True
+
+    def add(self, tokens: Iterable[tuple[bytes, int, int]]) -> bool:
+        """Take in files; False if they are not in order."""
         for name, position, size in tokens:
+            last = self._last
             if last is not None and name <= last:
                 if name < last:
                     return False
                 self._extend(position, size)
                 continue
-            while directory is not None and directory <= name:
-                if directory == name:
-                    raise InvalidManifest(f"line {self._number}: {shown(name)} is a file and a directory")
-                self._add_directory(directory)
-                directory = next(directories, None)
-            entries.append(len(names))
-            entries.append(size)
-            entries.append(position if size else 0)
-            names += name
-            last = name
-        while directory is not None:
-            self._add_directory(directory)
-            directory = next(directories, None)
+            self._add_directories(name)
+            self._entries.extend((len(self._names), size, position if size else 0))
+            self._names.extend(name)
+            self._last = name
         return True
 
     def finish(self, stream: Stream, key: bytes) -> bytes:
         """The index."""
+        self._add_directories(None)
         count = len(self._entries) // 3
         self._entries.extend((len(self._names), 0, 0))
         locators, texts = array("Q"), bytearray()
@@ -217,9 +251,17 @@ class _Writer:
         numbers = [column.tobytes() for column in (self._entries, locators, self._spans)]
         return sealed.seal(MAGIC, FORMAT_VERSION, key, (counts, *numbers, self._names, texts))
 
-    def _add_directory(self, name: bytes) -> None:
-        self._entries.extend((len(self._names), 0, _DIRECTORY))
-        self._names.extend(name)
+    def _add_directories(self, before: bytes | None) -> None:
+        """Take in the directories that come before a file of that name; None: the rest."""
+        while self._next_dir < len(self._dirs):
+            name = self._dirs[self._next_dir]
+            if before is not None and name >= before:
+                if name == before:
+                    raise InvalidManifest(f"line {self._number}: {shown(name)} is a file and a directory")
+                return
+            self._entries.extend((len(self._names), 0, _DIRECTORY))
+            self._names.extend(name)
+            self._next_dir += 1
 
     def _extend(self, position: int, size: int) -> None:
         """A further token of the file that came last."""

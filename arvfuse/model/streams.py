@@ -25,6 +25,7 @@ _HEAD: Final = re.compile(rb"([^ ]++)((?: ++" + LOCATOR_RULE + rb"(?= ))+)")
 _TOKENS: Final = re.compile(rb"(?: ++[0-9]++:[0-9]++:[^ ]++)+ *+")
 _TOKEN: Final = re.compile(rb" ([0-9]+):([0-9]+):([^ ]+)")
 # Bytes that Python's own tokenizer takes for spaces: a text with them was never read as it was meant.
+_BATCH_BYTES: Final = 1 << 17
 _OTHER_SPACE: Final = re.compile(rb"[\t\r\v\f\x1c-\x1f]")
 
 
@@ -134,7 +135,7 @@ def parse_line(line: bytes, number: int) -> Parts:
 
 
 def parse_head(line: bytes, number: int) -> tuple[tuple[bytes, ...], Stream, int]:
-    """Directory and data of *line*, and where its file tokens begin: for `iter_tokens`. All of the line is checked."""
+    """Directory and data of *line*, and where its file tokens begin: for `batches`. All of the line is checked."""
     head = _HEAD.match(line)
     if head is None or _TOKENS.fullmatch(line, head.end()) is None:
         raise InvalidManifest(f"line {number}: {explain(line)}")
@@ -144,13 +145,21 @@ def parse_head(line: bytes, number: int) -> tuple[tuple[bytes, ...], Stream, int
     return parse_stream_name(head[1], number), stream, head.end()
 
 
-def iter_tokens(line: bytes, start: int, stream: Stream, number: int) -> Iterator[tuple[bytes, int, int]]:
-    """(name, position, size) of each token of a line from *start* on, in the line's order; placeholders are left out.
+def batches(line: bytes, start: int) -> Iterator[list[tuple[bytes, bytes, bytes]]]:
+    """The (position, size, escaped name) of a line's tokens from *start* on, some thousands at a time."""
+    while start < len(line):
+        end = line.find(b" ", start + _BATCH_BYTES)
+        end = len(line) if end < 0 else end
+        yield _TOKEN.findall(line, start, end)
+        start = end
 
-    As `read_files`, for lines that are too long for an object per file."""
+
+def read_tokens(
+    tokens: list[tuple[bytes, bytes, bytes]], stream: Stream, number: int
+) -> Iterator[tuple[bytes, int, int]]:
+    """(name, position, size) of *tokens*, as `read_files` understands them; placeholders are left out."""
     total = stream.size
-    for token in _TOKEN.finditer(line, start):
-        raw_position, raw_size, name = token.groups()
+    for raw_position, raw_size, name in tokens:
         position, size = clipped(raw_position, raw_size, total, number)
         if b"\\" in name:
             name = unescape(name)

@@ -85,6 +85,34 @@ def test_many_entries() -> None:
     assert index.spec(2999).segments() == [(1, A, 9)]
 
 
+@pytest.mark.parametrize(
+    "special", ["", "0:0:.", "7:1:b05000", "0:1:b20000 0:1:b20000", "0:99:b20001", "0:1:b2\\040", "0:1:a"]
+)
+def test_long_lines_with_something_special(special: str) -> None:
+    tokens = [f"{at % 10}:1:b{at:05d}" for at in range(20_000)]
+    tokens[15_000:15_000] = special.split()
+    line = f". {A} {B} {' '.join(tokens)}".encode()
+    below = [b"b00007.d", b"b1", b"c"]
+    expected = read_files(parse_line(line, 1), 1)
+    index = DirectoryIndex(build_index(line, below))
+    names = sorted([*expected, *below])
+    assert [name for name, _ in index.walk()] == names
+    for at in (*range(0, len(names), 501), *map(index.find, (b"b05000", b"b20000", b"b20001", b"b2 ", b"a"))):
+        if at >= 0 and not index.is_dir(at):
+            spec = expected[names[at]]
+            assert (index.spec(at).size, index.spec(at).raw_segments()) == (spec.size, spec.raw_segments())
+
+
+def test_a_line_of_many_blocks() -> None:
+    locators = [f"{at:032x}+3" for at in range(5000)]
+    line = f". {' '.join(locators)} 0:3:a 4:7:b 14997:3:c".encode()
+    index = DirectoryIndex(build_index(line, ()))
+    expected = read_files(parse_line(line, 1), 1)
+    assert {name: index.spec(at).raw_segments() for at, (name, _) in enumerate(index.walk())} == {
+        name: spec.raw_segments() for name, spec in expected.items()
+    }
+
+
 NAMES = st.binary(min_size=1, max_size=4).filter(lambda name: name not in (b".", b"..") and not set(name) & set(b"\n/"))
 
 

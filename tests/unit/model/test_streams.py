@@ -14,14 +14,15 @@ from arvfuse.model.streams import (
     FileSpec,
     Parts,
     Stream,
+    batches,
     clipped,
     coalesced,
     explain,
-    iter_tokens,
     parse_head,
     parse_line,
     parse_stream_name,
     read_files,
+    read_tokens,
     refuse_sized_placeholder,
     shown,
 )
@@ -48,9 +49,14 @@ def test_tokens_one_by_one() -> None:
     line = f"./a {A} {B} 0:3:x 15:17:y\\072z 0:0:. 1:1:x".encode()
     path, stream, start = parse_head(line, 7)
     assert (path, stream.size, stream.locators) == ((b"a",), 20, [A, B])
-    assert list(iter_tokens(line, start, stream, 7)) == [(b"x", 0, 3), (b"y:z", 15, 5), (b"x", 1, 1)]
+    (tokens,) = batches(line, start)
+    assert list(read_tokens(tokens, stream, 7)) == [(b"x", 0, 3), (b"y:z", 15, 5), (b"x", 1, 1)]
     with pytest.raises(InvalidManifest, match="line 7"):
-        list(iter_tokens(b" 0:1:.", 0, stream, 7))
+        list(read_tokens([(b"0", b"1", b".")], stream, 7))
+    long = b"." + b"".join(b" %d:1:%d" % (at, at) for at in range(50_000)) + b" "
+    found = list(batches(long, 1))
+    assert len(found) > 4
+    assert [name for each in found for _, _, name in each] == [b"%d" % at for at in range(50_000)]
 
 
 def test_a_stream_is_cut_at_its_blocks() -> None:
