@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "sequential": lambda table, top: cases.sequential_write(table, top, GIB // scale),
         "small": lambda table, top: cases.small_files(table, top, 20_000 // scale),
         "many": lambda table, top: cases.many_files(table, top, 1000, 1000 // scale),
+        "directory": lambda table, top: cases.one_directory(table, top, 1_000_000 // scale),
         "random": lambda table, top: cases.random_writes(table, top, GIB // scale, 100_000 // scale),
         "page": lambda table, top: cases.page_rewrites(table, top, 50_000 // scale),
         "memory": lambda table, top: cases.bounded_memory(table, top, 4 * GIB // scale),

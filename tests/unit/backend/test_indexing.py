@@ -11,6 +11,7 @@ from arvfuse.backend.indexing import Indexing
 from arvfuse.errors import InvalidManifest, NoSuchEntry, StoreUnavailable
 from arvfuse.model.normalizing import pdh
 from arvfuse.sdk.mapped import index_key, open_index, open_manifest
+from tests.support.restricted import run_restricted
 
 A = "781e5e245d69b566979b86e28d23f2c7+10"
 TEXT = f". {A} 0:1:a\n./d {A} 0:1:x 1:1:y\n".encode()
@@ -29,6 +30,11 @@ class Place:
 
     def names(self, file: Path) -> list[bytes]:
         return [name for name, _ in open_index(file, index_key(self.text, DIRECTORY), verify=True).walk()]
+
+
+def long_text(*, normal: bool) -> bytes:
+    lines = [f"./d{at:04d} {A}" + "".join(f" 0:1:f{each:02}" for each in range(20)) + "\n" for at in range(1500)]
+    return "".join(lines if normal else reversed(lines)).encode()
 
 
 @pytest.fixture
@@ -70,6 +76,26 @@ def test_where_the_store_cannot_be_written_it_is_the_mounts_own(place: Place) ->
     assert file.stat().st_ino == inode
 
 
+_READ_ONLY = """
+import sys
+from pathlib import Path
+from arvfuse.backend.indexing import Indexing
+text, own = map(Path, sys.argv[1:])
+indexing = Indexing(own)
+print(indexing.index_of(text, (b"d",)).parent, *(file.parent for file in indexing.prepared(text)), sep="\\n")
+"""
+
+
+def test_a_store_that_is_read_only(tmp_path: Path) -> None:
+    place = Place(tmp_path, long_text(normal=False) + f"./d {A} 0:1:x 1:1:y\n".encode())
+    place.text.parent.chmod(0o555)
+    done = run_restricted(_READ_ONLY, place.text, place.own)
+    assert (done.returncode, done.stdout.split()) == (0, [str(place.own)] * 3), done.stderr
+    assert [file.name for file in place.text.parent.iterdir()] == [place.text.name]
+    place.text.parent.chmod(0o755)
+    assert place.indexing.index_of(place.text, DIRECTORY).parent == place.own
+
+
 def test_a_text_that_is_not_the_stores_gets_no_company(tmp_path: Path) -> None:
     place = Place(tmp_path)
     other = place.text.rename(place.text.with_name("content"))
@@ -108,11 +134,6 @@ def test_only_some_texts_stay_open(tmp_path: Path) -> None:
         assert [name for name, _ in open_index(made, index_key(file, DIRECTORY), verify=True).walk()] == [
             b"x%d" % number
         ]
-
-
-def long_text(*, normal: bool) -> bytes:
-    lines = [f"./d{at:04d} {A}" + "".join(f" 0:1:f{each:02}" for each in range(20)) + "\n" for at in range(1500)]
-    return "".join(lines if normal else reversed(lines)).encode()
 
 
 @pytest.mark.parametrize("normal", [True, False])
