@@ -34,7 +34,7 @@ class Entries:
     or their node stands for itself); ``own`` counts the nodes that stand for themselves, all others are the index's.
     """
 
-    __slots__ = ("_gone", "_owner", "first", "index", "mtime_ns", "nodes", "own")
+    __slots__ = ("_gone", "_owner", "first", "index", "mtime_ns", "nodes", "own", "source")
 
     def __init__(
         self, owner: DirNode, index: DirectoryIndex = EMPTY, *, first: int = 0, mtime_ns: int = 0
@@ -42,6 +42,7 @@ class Entries:
         """*first*: number of the entry at position 0; 0: what comes from the index has no number."""
         self._owner: Final = owner
         self._gone: set[bytes] | None = None
+        self.source = owner.source  # what the index was made from
         self.index = index
         self.first = first
         self.mtime_ns = mtime_ns  # of what comes from the index
@@ -129,6 +130,20 @@ class Entries:
     def forget(self, name: bytes) -> None:
         """Drop a node that is the index's: it is made again, with its number, when somebody asks."""
         del self.nodes[name]
+
+    def rebase(self, index: DirectoryIndex, *, first: int, mtime_ns: int) -> None:
+        """*index*, of the owner's source, says all that is here now. Nodes that exist stand for themselves at first."""
+        self._gone = set(self.nodes)
+        self.own = len(self.nodes)
+        self.source = self._owner.source
+        self.index, self.first, self.mtime_ns = index, first, mtime_ns
+
+    def give_back(self, name: bytes) -> None:
+        """Drop a node that stands for itself, of which the index says the same; with another number from now on."""
+        assert self._gone is not None
+        del self.nodes[name]
+        self._gone.remove(name)
+        self.own -= 1
 
     def snapshot(self) -> Snapshot:
         """What is there now. Costs as much as there are nodes and removed names, not names."""

@@ -26,6 +26,8 @@ from arvfuse.sync import Rank, RankedLock
 
 log = logging.getLogger(__name__)
 
+_Source = tuple[Manifest, NodePath]
+
 
 def open_answer(reply: Mapping[str, Any]) -> Manifest:
     """The manifest that the backend's answer to ``open`` names, mapped and not read."""
@@ -45,18 +47,21 @@ class DirectoryReader:
     def read(self, directory: DirNode) -> Pending[None]:
         """Done when the directory has its entries. StoreUnavailable, InvalidManifest, StaleNode."""
         source = directory.source
-        with self._lock:
-            pending = self._under_way.get(directory)
-            if pending is not None:
-                return pending
-            pending = Future()
-            if source is not None:
-                self._under_way[directory] = pending
+        done: Pending[None] = Future()
         if source is None:  # a new directory, which needs no index
-            pending.set_result(None)
-        else:
-            self._ask(directory, source, pending, again=False)
-        return pending
+            done.set_result(None)
+            return done
+        with self._lock:
+            known = self._under_way.setdefault(directory, done)
+        if known is done:
+            self.fetch(source).add_done_callback(lambda fetched: self._came(directory, source, fetched, done))
+        return known
+
+    def fetch(self, source: _Source) -> Pending[DirectoryIndex]:
+        """The index of a directory of a manifest that the backend can read too."""
+        fetched: Pending[DirectoryIndex] = Future()
+        self._ask(source, fetched, again=False)
+        return fetched
 
     def read_here(self, directory: DirNode) -> None:
         """As read(), for a thread that can wait; where the backend cannot help the text is parsed after all."""
@@ -66,39 +71,53 @@ class DirectoryReader:
             log.warning("%r is parsed here: %s", directory, error)
             live_tree(directory).read_directory(directory)
 
-    def _ask(self, directory: DirNode, source: tuple[Manifest, NodePath], pending: Pending[None], again: bool) -> None:
+    def index_here(self, source: _Source) -> DirectoryIndex | None:
+        """An index for a thread that can wait; None if the backend cannot help."""
+        manifest, path = source
+        try:
+            if not manifest.origin or not manifest.is_big(path):
+                return manifest.index(path)
+            return self.fetch(source).result(self._stall_bound_s)
+        except (ArvfuseError, TimeoutError) as error:
+            log.warning("%s: not indexed: %s", manifest.origin, error)
+            return None
+
+    def _ask(self, source: _Source, fetched: Pending[DirectoryIndex], *, again: bool) -> None:
         manifest, path = source
         names = [name.decode("latin-1") for name in path]
         answer = self._link.request("index", text=manifest.origin, path=names)
-        answer.add_done_callback(lambda done: self._came(directory, source, pending, again, done))
+        answer.add_done_callback(lambda done: self._map(source, fetched, again, done))
+
+    def _map(
+        self, source: _Source, fetched: Pending[DirectoryIndex], again: bool, answer: Future[dict[str, Any]]
+    ) -> None:  # fmt: skip
+        manifest, path = source
+        try:
+            file = Path(answer.result()["index"])
+            try:
+                index = open_index(file, index_key(Path(manifest.origin), path), verify=False)
+            except (OSError, Damaged) as error:
+                if again:
+                    raise StoreUnavailable(f"{file}: gone or cut off as soon as it was made") from error
+                log.warning("%s: %s", file, error)
+                self._ask(source, fetched, again=True)
+                return
+        except BaseException as failure:  # belongs to whoever waits, not to the thread that brings the answer
+            fetched.set_exception(failure)
+        else:
+            fetched.set_result(index)
 
     def _came(
-        self, directory: DirNode, source: tuple[Manifest, NodePath], pending: Pending[None], again: bool,
-        answer: Future[dict[str, str]],
+        self, directory: DirNode, source: _Source, fetched: Pending[DirectoryIndex], done: Pending[None]
     ) -> None:  # fmt: skip
         failure: BaseException | None = None
         try:
-            index = _map(Path(answer.result()["index"]), source)
-            if index is None and not again:
-                self._ask(directory, source, pending, again=True)
-                return
-            if index is None:
-                raise StoreUnavailable(f"{answer.result()['index']}: gone or cut off as soon as it was made")
-            live_tree(directory).take_index(directory, source, index)
-        except BaseException as error:  # belongs to whoever waits, not to the thread that brings the answer
+            live_tree(directory).take_index(directory, source, fetched.result())
+        except BaseException as error:  # as above
             failure = error
         with self._lock:
             self._under_way.pop(directory, None)
         if failure is not None:
-            pending.set_exception(failure)
+            done.set_exception(failure)
         else:
-            pending.set_result(None)
-
-
-def _map(file: Path, source: tuple[Manifest, NodePath]) -> DirectoryIndex | None:
-    manifest, path = source
-    try:
-        return open_index(file, index_key(Path(manifest.origin), path), verify=False)
-    except (OSError, Damaged) as error:
-        log.warning("%s: %s", file, error)
-        return None
+            done.set_result(None)

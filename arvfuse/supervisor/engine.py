@@ -220,6 +220,7 @@ class EngineProcess:
             timing=Timing(quiet_s=settings.commit_quiet, deadline_s=settings.commit_deadline),
             read_write=settings.read_write,
             memory_bytes=settings.memory,
+            index_of=directories.index_here,
         )
         self._engine: Final = Engine(
             self._workspace, self._link, self._housekeeper, store, directories, read_write=settings.read_write

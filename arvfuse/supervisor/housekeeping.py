@@ -26,7 +26,7 @@ from arvfuse.ports import Clock
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import NODE_BYTES, DirNode
 from arvfuse.sdk.outcome import Outcome
-from arvfuse.sdk.trimming import settle_on, trim
+from arvfuse.sdk.trimming import IndexOf, settle_on, trim
 from arvfuse.sdk.workspace import Workspace
 from arvfuse.supervisor.directories import open_answer
 
@@ -83,14 +83,16 @@ class Housekeeper:
 
     def __init__(
         self, workspace: Workspace, link: Backend, clock: Clock, *, timing: Timing | None = None, read_write: bool,
-        memory_bytes: int = 256 << 20,
+        memory_bytes: int = 256 << 20, index_of: IndexOf | None = None,
     ) -> None:  # fmt: skip
+        """*index_of*: how ``trim`` gets the index of a directory; it may wait."""
         self._workspace: Final = workspace
         self._link: Final = link
         self._clock: Final = clock
         self._timing: Final = timing or Timing()
         self._read_write: Final = read_write
         self._memory_bytes: Final = memory_bytes
+        self._index_of: Final = index_of
         self._thread: Final = threading.Thread(target=self._run, name="housekeeper")
         self._shown: Shown | None = None  # set once by start()
 
@@ -333,7 +335,7 @@ class Housekeeper:
             return
         self._trim_at = now + _TRIM_PAUSE_S
         for tree in trees:
-            trim(tree, shown.knows)
+            trim(tree, shown.knows, self._index_of)
             if tree.root.below_changed and tree.uuid is not None and self._settled.get(tree.no) != tree.pdh:
                 self._settle(tree)
 

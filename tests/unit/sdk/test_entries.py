@@ -75,6 +75,23 @@ def test_a_changed_node_is_not_the_indexs_any_more() -> None:
     entries.check_invariants()
 
 
+def test_a_new_index_takes_over_what_it_says() -> None:
+    tree, entries = opened()
+    b = entries[b"b"]
+    entries.remove(b"a")
+    entries.add(b"new", FileNode(7, tree))
+    entries.nodes[b"new"].parent, entries.nodes[b"new"].name = tree.root, b"new"
+    text = f". {A} 1:2:b 3:3:c 0:4:new\n./d {A} 0:1:x\n".encode()
+    before = listed(entries.snapshot())
+    entries.rebase(Manifest(text).index(()), first=200, mtime_ns=8)
+    entries.check_invariants()
+    assert (list(entries), entries[b"b"], entries.own) == ([b"b", b"c", b"d", b"new"], b, 2)
+    entries.give_back(b"new")
+    entries.check_invariants()
+    assert (entries.own, entries.changed_ns(b"new"), entries[b"new"].no) == (1, 8, 203)
+    assert [name for name, _, _ in before] == [b"b", b"c", b"d", b"new"]
+
+
 def test_a_walk_merges_and_makes_nothing() -> None:
     tree, entries = opened()
     for name in (b"aa", b"z"):

@@ -18,7 +18,7 @@ from arvfuse.model.collections import Save
 from arvfuse.model.normalizing import pdh
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode
-from arvfuse.sdk.trimming import trim
+from arvfuse.sdk.trimming import settle_on, trim
 from arvfuse.supervisor.directories import DirectoryReader, open_answer
 from tests.support.engines import Mounted, now
 
@@ -147,6 +147,42 @@ def test_nodes_that_the_kernel_forgot_go(mounted: Mounted) -> None:
     assert mounted.walk(b"home", b"c", b"big", b"file-0000005.txt") == number
     assert mounted.read_file(mounted.walk(b"home", b"c", b"big", b"file-0000009.txt")) == b"changed"
     big(tree).entries.check_invariants()  # type: ignore[union-attr]
+
+
+def test_what_was_made_here_goes_too_when_a_commit_holds_it(mounted: Mounted) -> None:
+    tree = opened(mounted, big_text(COUNT))
+    directory = mounted.walk(b"home", b"c", b"big")
+    mounted.names(directory)
+    for at in range(1000):  # without permission bits, which live in the node alone
+        file = tree.create(big(tree), b"new-%05d" % at)
+        tree.write(file, 0, b"%05d" % at)
+    kept = mounted.walk(b"home", b"c", b"big", b"new-00000")
+    mounted.ops.unlink(directory, b"file-0000000.txt")
+    commit(mounted, tree)
+    assert tree.uuid is not None
+    reply = mounted.engine.link.request("open", id=tree.uuid).result(0)
+    assert settle_on(tree, open_answer(reply))
+    assert trim(tree, mounted.ops.knows) == 0
+    mounted.engine.link.down = True
+    assert trim(tree, mounted.ops.knows, mounted.engine.reader.index_here) == 0
+    mounted.engine.link.down = False
+    assert trim(tree, mounted.ops.knows, mounted.engine.reader.index_here) == 999
+    entries = big(tree).entries
+    assert entries is not None
+    entries.check_invariants()
+    assert list(entries.nodes) == [b"new-00000"]
+    index = entries.index
+    assert trim(tree, mounted.ops.knows, mounted.engine.reader.index_here) == 0
+    assert entries.index is index  # made once
+    assert tree.loaded < 1000
+    assert len(mounted.names(directory)) == COUNT + 999
+    assert mounted.walk(b"home", b"c", b"big", b"new-00000") == kept
+    assert mounted.read_file(mounted.walk(b"home", b"c", b"big", b"new-00777")) == b"00777"
+    with pytest.raises(NoSuchEntry):
+        mounted.walk(b"home", b"c", b"big", b"file-0000000.txt")
+    mounted.write_file(directory, b"new-00777", b"again")
+    assert b":new-00777" in commit(mounted, tree)
+    assert mounted.read_file(mounted.walk(b"home", b"c", b"big", b"new-00777")) == b"again"
 
 
 def test_a_big_directory_is_not_empty_and_needs_no_look(mounted: Mounted) -> None:
