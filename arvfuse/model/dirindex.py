@@ -268,6 +268,8 @@ class _Writer:
         if not size:
             return
         before, place = self._entries[-2:]
+        if before + size >= _SPANS:
+            raise InvalidManifest(f"line {self._number}: a file of {before + size} bytes")
         self._entries[-2] = before + size
         if not before:
             self._entries[-1] = position

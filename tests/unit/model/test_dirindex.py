@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import struct
+import sys
 
 import pytest
 from hypothesis import given
@@ -24,7 +26,7 @@ from arvfuse.model.dirindex import (
 from arvfuse.model.locators import BLOCK_BYTES, zero_locator
 from arvfuse.model.ranges import HOLE
 from arvfuse.model.sealed import HEADER, KEY_BYTES, seal
-from arvfuse.model.streams import parse_line, read_files
+from arvfuse.model.streams import batches, parse_line, read_files
 
 A = "781e5e245d69b566979b86e28d23f2c7+10"
 B = "0cc175b9c0f1b6a831c399e269772661+1"
@@ -103,6 +105,35 @@ def test_long_lines_with_something_special(special: str) -> None:
             assert (index.spec(at).size, index.spec(at).raw_segments()) == (spec.size, spec.raw_segments())
 
 
+@pytest.mark.parametrize(
+    "last", ["0:99:z", "0000000000000000001:1:z", "1:0000000000000000001:z", "5:1:\\056z", "99:0:z"]
+)
+def test_what_is_special_may_come_last(last: str) -> None:
+    line = f". {A} {B} 0:1:a {last}".encode()
+    expected = read_files(parse_line(line, 1), 1)
+    assert contents(DirectoryIndex(build_index(line, ()))) == {
+        name: (spec.size, spec.raw_segments()) for name, spec in expected.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_order_is_looked_at_from_batch_to_batch(name: str) -> None:
+    tokens = [f"{at % 10}:1:b{at:05d}" for at in range(20_000)]
+    first, *_ = batches(f" {' '.join(tokens)}".encode(), 0)
+    tokens[len(first)] = f"3:1:{name if name == 'a' else tokens[len(first) - 1].rpartition(':')[2]}"
+    line = f". {A} {B} {' '.join(tokens)}".encode()
+    expected = read_files(parse_line(line, 1), 1)
+    assert list(contents(DirectoryIndex(build_index(line, ())))) == list(expected)
+
+
+def test_numbers_are_little_endian_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = build_index(LINE, ())
+    monkeypatch.setattr("sys.byteorder", {"little": "big", "big": "little"}[sys.byteorder])
+    swapped = build_index(LINE, ())
+    begin = HEADER.size + COUNTS.size
+    assert struct.unpack(">Q", swapped[begin + 8 : begin + 16]) == struct.unpack("<Q", data[begin + 8 : begin + 16])
+
+
 def test_a_line_of_many_blocks() -> None:
     locators = [f"{at:032x}+3" for at in range(5000)]
     line = f". {' '.join(locators)} 0:3:a 4:7:b 14997:3:c".encode()
@@ -137,6 +168,7 @@ def test_an_index_is_what_the_line_says(tokens: list[tuple[bytes, int, int]], di
         (f". {A} 0:1:.".encode(), [], "line 7: a file named '.'"),
         (f". {A} nonsense".encode(), [], "line 7: "),
         (f". {A[:33]}{1 << 63} 0:1:a".encode(), [], "line 7: 9223372036854775808 bytes of data"),
+        (f". {A[:33]}{1 << 62}{f' 0:{1 << 62}:a' * 2}".encode(), [], "line 7: a file of 9223372036854775808 bytes"),
     ],
 )
 def test_what_cannot_be_indexed(line: bytes, dirs: list[bytes], said: str) -> None:
