@@ -138,9 +138,10 @@ class Operations:
             raise NotPermitted(show(name), "only between directories of one kind")
         number, new_number = self._number(source), self._number(target)
 
-        def move(from_dir: DirNode, to_dir: DirNode) -> None:
+        def move(from_dir: DirNode, to_dir: DirNode) -> Pending[None] | None:
             old_dir = TreeDir(self.host, from_dir, None, number)
-            rename_in_trees(self.host, old_dir, name, TreeDir(self.host, to_dir, None, new_number), new_name, replace)
+            new_dir = TreeDir(self.host, to_dir, None, new_number)
+            return rename_in_trees(self.host, old_dir, name, new_dir, new_name, replace)
 
         return then(old, lambda one: then(new, lambda other: move(one[1], other[1])))
 

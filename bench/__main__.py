@@ -54,6 +54,7 @@ def known_cases(run: Run) -> Mapping[str, Callable[[], None]]:
         "sequential": alone(cases.sequential_write, GIB // scale),
         "small": alone(cases.small_files, 20_000 // scale),
         "many": alone(cases.many_files, 1000, 1000 // scale),
+        "directory": alone(cases.one_directory, 1_000_000 // scale),
         "random": alone(cases.random_writes, GIB // scale, 100_000 // scale),
         "page": alone(cases.page_rewrites, 50_000 // scale),
         "memory": alone(cases.bounded_memory, 4 * GIB // scale),

@@ -269,6 +269,35 @@ def _create_rate(directory: Path, prefix: str, over: Callable[[], bool]) -> floa
     return done / (time.perf_counter() - start)
 
 
+def one_directory(table: Table, top: Path, count: int, *, driver: str) -> None:
+    """A million files in one directory: listed for the first time while others work, and what that leaves in memory."""
+    parts = open_parts(top / "store", clock=SystemClock(), create=True)
+    try:
+        block = parts.store.put(os.urandom(MIB))
+        files = " ".join(f"{k % (MIB - 64)}:64:file{k:07d}" for k in range(count))
+        parts.catalog.create(name="one", manifest=f"./big {block} {files}\n./small {block} 0:1:f\n".encode())
+    finally:
+        parts.close()
+    with mounted(top / "store", top / "mnt", driver=driver) as mountpoint:
+        one = mountpoint / "home" / "one"
+        (one / "small" / "f").read_bytes()
+        lister = "import os, sys; print(sum(1 for _ in os.scandir(sys.argv[1])))"
+        start = time.perf_counter()
+        with subprocess.Popen([sys.executable, "-c", lister, str(one / "big")], stdout=subprocess.PIPE) as listing:
+            waits = [0.0]
+            while listing.poll() is None:
+                waits.append(timed(lambda: (one / "small" / f"missing{len(waits)}").exists()))
+            assert listing.stdout is not None
+            assert int(listing.stdout.read()) == count
+        name = "1,000,000 files in one directory"
+        table.add(Row(f"{name}: list it first", time.perf_counter() - start, "s", 20, at_least=False))
+        table.add(Row(f"{name}: longest wait of others meanwhile", max(waits) * 1000, "ms", 500, at_least=False))
+        took = timed(lambda: os.stat(one / "big" / f"file{count // 2:07d}"))
+        table.add(Row(f"{name}: stat one", took * 1000, "ms", 50, at_least=False))
+        memory = anonymous_bytes(mount_processes(mountpoint)) / MIB
+        table.add(Row(f"{name}: anonymous memory", memory, "MiB", 300, at_least=False))
+
+
 def random_writes(table: Table, top: Path, size: int, count: int, *, driver: str) -> None:
     """Random 4 KiB writes over a big file: the last tenth costs what the first did."""
     chooser = random.Random(9)

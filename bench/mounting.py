@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-COMMAND: Final = (sys.executable, "-m", "arvfuse.cli.main")
+COMMAND: Final = (sys.executable, "-m", "arvfuse")
 UNMOUNT_S: Final = 600
 """Seconds an unmount may take to commit everything."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from arvfuse.backend.identities import resolve
+from arvfuse.backend.indexing import Indexing
 from arvfuse.backend.messages import Message, encode_record
 from arvfuse.errors import ArgumentError, NameTaken, NoSuchRecord
 from arvfuse.model.apirecords import records_json
@@ -29,16 +30,18 @@ _COLLECTION: Final = "4zz18"
 
 
 class Lookups:
-    """Answers to home, contents, find, by_id, open, record, mkdir, rename and trash."""
+    """Answers to home, contents, find, by_id, open, index, record, mkdir, rename and trash."""
 
     def __init__(self, catalog: Catalog, directory: Path) -> None:
         self._catalog: Final = catalog
         self._texts: Final = directory / "manifests"
+        self._indexing: Final = Indexing(self._texts)
         self._numbers: Final = itertools.count(1)
         self._answers: Final[Mapping[str, Callable[..., Message]]] = {
             "home": self._home,
             "contents": self._contents,
             "find": self._find,
+            "index": self._index,
             "by_id": self._by_id,
             "open": self._open,
             "record": self._record,
@@ -103,7 +106,13 @@ class Lookups:
         record = self.find_record(id) if version is None else self._catalog.get(id, version=Version(version))
         if isinstance(record, ProjectRecord):
             raise NoSuchRecord(f"{id}: a project, not a collection")
-        return {"entry": encode_record(record), "manifest": str(self.manifest_path(record.pdh))}
+        text, lines = self._indexing.prepared(self.manifest_path(record.pdh))
+        return {"entry": encode_record(record), "manifest": str(text), "lines": str(lines) if lines else None}
+
+    def _index(self, *, again: bool, text: str, path: list[str]) -> Message:
+        """A file with the names of a directory; names come as Latin-1 text, so that all bytes survive."""
+        names = tuple(name.encode("latin-1") for name in path)
+        return {"index": str(self._indexing.index_of(Path(text), names))}
 
     def _record(self, *, again: bool, uuid: str) -> Message:
         record = self.find_record(uuid)

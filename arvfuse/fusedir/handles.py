@@ -16,6 +16,7 @@ from arvfuse.fresh.node import Listed
 from arvfuse.fresh.pending import Pending, then
 from arvfuse.fusedir.directory import Directory, VirtualDir
 from arvfuse.fusedir.host import Names
+from arvfuse.sdk.entries import Snapshot
 
 _DOTS: Final = 2  # cookies of "." and ".." come first
 _UNOPENED: Final = 64
@@ -53,14 +54,12 @@ class DirectoryHandle:
         return self._from(0)
 
     def _from(self, cookie: int) -> Iterator[Listed]:
-        names = self._names
         if cookie < 1:
             yield Listed(b".", self.no, True, 1)
         if cookie < _DOTS:
             yield Listed(b"..", self.directory.above(), True, _DOTS)
-        for index in range(max(0, cookie - _DOTS), len(names)):
-            name, number, is_dir = names[index]
-            yield Listed(name, number, is_dir, index + _DOTS + 1)
+        for behind, name, number, is_dir in _walk(self._names, max(0, cookie - _DOTS)):
+            yield Listed(name, number, is_dir, behind + _DOTS)
 
 
 class DirectoryHandles:
@@ -119,3 +118,12 @@ class DirectoryHandles:
         if opened is None:
             raise StaleNode(f"handle {handle}")
         opened.release()
+
+
+def _walk(names: Names, start: int) -> Iterator[tuple[int, bytes, int, bool]]:
+    """(where to go on, name, number, is a directory)."""
+    if isinstance(names, Snapshot):
+        yield from names.walk(start)
+        return
+    for index in range(start, len(names)):
+        yield index + 1, *names[index]

@@ -10,18 +10,21 @@ Threading: any thread; the lock is held for dict work. Failure: none of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from arvfuse.fresh.node import DIRECTORY_BYTES, Attr, NumberAllocator, Space, VirtualNode
-from arvfuse.fresh.pending import Pending
+from arvfuse.fresh.pending import Pending, then
 from arvfuse.fusefile import live_tree
 from arvfuse.inodes import ROOT, Inodes
 from arvfuse.notify import Notifier
 from arvfuse.ports import Clock
+from arvfuse.sdk.entries import NeedsIndex, Snapshot
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode
 from arvfuse.sync import Rank, RankedLock
+
+U = TypeVar("U")
 
 _DIRECTORY_MODE: Final = 0o777
 _FILE_MODE: Final = 0o777
@@ -52,6 +55,10 @@ class Engine(Protocol):
 
     def open_collection(self, identity: str) -> Pending[LiveTree]:
         """The live tree of a uuid or portable data hash: one per collection and mount. NoSuchRecord."""
+        ...
+
+    def read_directory(self, directory: DirNode) -> Pending[None]:
+        """The names of a directory that is too big to be parsed here are there, for as long as they are used."""
         ...
 
     def commit(self, trees: Sequence[LiveTree]) -> Pending[Any]:
@@ -183,12 +190,13 @@ class Host:
             return node
         with self._lock:
             known = self._aliases.get((position.no, node.no))
-        if known is not None:
+        if known is not None and known.node is node:  # else that of a node that was trimmed
             return known
         made = Alias(self.number(), position, node)
         with self._lock:
-            alias = self._aliases.setdefault((position.no, node.no), made)
-            if alias is made:
+            alias = self._aliases.get((position.no, node.no))
+            if alias is None or alias.node is not node:
+                alias = self._aliases[position.no, node.no] = made
                 self._faces.setdefault(node.no, []).append(made)
         return alias
 
@@ -204,7 +212,8 @@ class Host:
     def evict(self, alias: Alias) -> None:
         """The kernel does not know the alias any more."""
         with self._lock:
-            self._aliases.pop((alias.position.no, alias.node.no), None)
+            if self._aliases.get((alias.position.no, alias.node.no)) is alias:
+                del self._aliases[alias.position.no, alias.node.no]
             faces = self._faces.get(alias.node.no, [])
             if alias in faces:
                 faces.remove(alias)
@@ -233,6 +242,14 @@ class Host:
             bits &= ~_WRITE_BITS
         return Attr(no, True, bits, DIRECTORY_BYTES, mtime_ns, mtime_ns, self.timeout(keep_s))
 
+    def reading(self, use: Callable[[], U]) -> U | Pending[U]:
+        """What *use* returns; a Pending where a directory's names have to be fetched before. *use* changes nothing
+        before it has all names that it needs."""
+        try:
+            return use()
+        except NeedsIndex as needed:
+            return then(self.engine.read_directory(needed.directory), lambda _: self.reading(use))
+
     def may_write(self, live: LiveTree) -> bool:
         return live.writable and not self.settings.read_only
 
@@ -256,4 +273,4 @@ class RecordInfo(NamedTuple):
 
 
 Child = FileNode | DirNode | VirtualNode
-Names = list[tuple[bytes, int, bool]]  # name, number, is a directory
+Names = list[tuple[bytes, int, bool]] | Snapshot  # name, number, is a directory

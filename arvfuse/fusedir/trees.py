@@ -14,7 +14,7 @@ import json
 import mmap
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -73,36 +73,46 @@ class TreeDir(Directory):
             return self.host.inodes.number(self.position)
         return next(iter(self.host.numbers_of(parent)), self.no)
 
-    def lookup(self, name: bytes) -> Child:
-        return self._face(self.live.lookup(self.node, name))
+    def lookup(self, name: bytes) -> Child | Pending[Child]:
+        return self.host.reading(lambda: self._face(self.live.lookup(self.node, name)))
 
-    def listing(self) -> Names:
-        return [(name, node.no, node.is_dir) for name, node in self.live.entries(self.node)]
+    def listing(self) -> Names | Pending[Names]:
+        return self.host.reading(lambda: self.live.names(self.node))
 
-    def create(self, name: bytes, *, mode: int, exclusive: bool) -> FileNode:
+    def create(self, name: bytes, *, mode: int, exclusive: bool) -> FileNode | Pending[FileNode]:
         self._check_change(check_new_name(name))
-        file = self.live.create(self.node, name, mode=mode, exclusive=exclusive)
-        self._changed(name)
-        return file
 
-    def mkdir(self, name: bytes) -> Child:
+        def create() -> FileNode:
+            file = self.live.create(self.node, name, mode=mode, exclusive=exclusive)
+            self._changed(name)
+            return file
+
+        return self.host.reading(create)
+
+    def mkdir(self, name: bytes) -> Child | Pending[Child]:
         self._check_change(check_new_name(name))
-        made = self.live.mkdir(self.node, name)
-        self._changed(name)
-        return self._face(made)
 
-    def unlink(self, name: bytes) -> None:
-        self._check_change(name)
-        self.live.unlink(self.node, name)
-        self._changed(name)
+        def mkdir() -> Child:
+            made = self.live.mkdir(self.node, name)
+            self._changed(name)
+            return self._face(made)
 
-    def rmdir(self, name: bytes) -> None:
+        return self.host.reading(mkdir)
+
+    def unlink(self, name: bytes) -> Pending[None] | None:
         self._check_change(name)
-        self.live.rmdir(self.node, name)
-        self._changed(name)
+        return self.host.reading(lambda: self._remove(self.live.unlink, name))
+
+    def rmdir(self, name: bytes) -> Pending[None] | None:
+        self._check_change(name)
+        return self.host.reading(lambda: self._remove(self.live.rmdir, name))
 
     def in_tree(self) -> tuple[LiveTree, DirNode]:
         return self.live, self.node
+
+    def _remove(self, remove: Callable[[DirNode, bytes], Node], name: bytes) -> None:
+        remove(self.node, name)
+        self._changed(name)
 
     def _face(self, node: Node) -> Child:
         return self.host.face(node, self.position) if isinstance(node, DirNode) else node
@@ -257,13 +267,19 @@ def check_tree_change(live: LiveTree, directory: DirNode, name: bytes) -> None:
         raise NotPermitted(show(name), "the name of the collection's record")
 
 
-def rename_in_trees(host: Host, source: TreeDir, name: bytes, target: TreeDir, new_name: bytes, replace: bool) -> None:
+def rename_in_trees(
+    host: Host, source: TreeDir, name: bytes, target: TreeDir, new_name: bytes, replace: bool
+) -> Pending[None] | None:
     """Move an entry within or between collections; the new name shows the moved content for good."""
     check_tree_change(source.live, source.node, name)
     check_tree_change(target.live, target.node, check_new_name(new_name))
-    source.live.rename(source.node, name, target.node, new_name, replace=replace)
-    host.name_changed(source.node, name, told=source.no)
-    host.name_changed(target.node, new_name, told=target.no)
+
+    def rename() -> None:
+        source.live.rename(source.node, name, target.node, new_name, replace=replace)
+        host.name_changed(source.node, name, told=source.no)
+        host.name_changed(target.node, new_name, told=target.no)
+
+    return host.reading(rename)
 
 
 def tree_directory(host: Host, node: DirNode | Alias) -> TreeDir:

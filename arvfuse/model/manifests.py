@@ -12,13 +12,21 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from arvfuse.errors import InvalidManifest, NoSuchEntry
+from arvfuse.model.dirindex import NO_KEY, DirectoryIndex, build_index
 from arvfuse.model.escapes import show
 from arvfuse.model.normalizing import Path, Text, normalize
-from arvfuse.model.scanning import scan
+from arvfuse.model.scanning import Index, scan
 from arvfuse.model.streams import FileSpec, parse_line, read_files
+
+SMALL_BYTES: Final = 1 << 16
+"""A line up to this length is quickly parsed (some 1,500 files: 2 ms)."""
+
+SMALL_CHILDREN: Final = 250
+"""So many subdirectories are quickly found."""
 
 
 class Listing(NamedTuple):
@@ -40,11 +48,14 @@ class Manifest:
     `listing` or `totals`, not on opening.
     """
 
-    __slots__ = ("_paths", "_starts", "_view", "is_normalized", "text")
+    __slots__ = ("_paths", "_starts", "_view", "is_normalized", "origin", "text")
 
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: Text, origin: str = "", lines: Index | None = None) -> None:
+        """*origin*: where others can find the same text, kept for its owner; "" if nowhere. *lines*: what a scan of
+        the text has found, if that is known."""
         self.text: Final = text
-        index = scan(text)
+        self.origin: Final = origin
+        index = lines if lines is not None else scan(text)
         self.is_normalized: Final = index is not None
         if index is None:
             text = normalize(text)
@@ -57,6 +68,16 @@ class Manifest:
 
     def __repr__(self) -> str:
         return f"<Manifest {len(self._view)} bytes, {len(self._paths)} lines, normalized={self.is_normalized}>"
+
+    @property
+    def lines(self) -> Index:
+        """Where the lines of the text in normal form are."""
+        return Index(self._paths, self._starts)
+
+    @property
+    def normal_text(self) -> bytes:
+        """The text in normal form, as bytes."""
+        return bytes(self._view)
 
     def has_directory(self, path: Path) -> bool:
         """Whether *path* is a directory; the root always is."""
@@ -74,6 +95,24 @@ class Manifest:
                 if name in files:
                     raise InvalidManifest(f"line {first + 1}: {name!r} is a file and a directory")
         return Listing(files, dirs)
+
+    def index(self, path: Path) -> DirectoryIndex:
+        """The entries of directory *path*; NoSuchEntry if there is no such directory."""
+        return DirectoryIndex(self.index_bytes(path, NO_KEY))
+
+    def index_bytes(self, path: Path, key: bytes) -> bytes:
+        """As index(), for a file."""
+        first, last = self._range(path)
+        line = self._line_text(first) if first < last and self._paths[first] == path else b""
+        return build_index(line, self._children(path, first, last), first + 1, key=key)
+
+    def is_big(self, path: Path) -> bool:
+        """Whether directory *path* has so many entries that making its index takes more than about a millisecond."""
+        first, last = self._range(path)
+        if first < last and self._paths[first] == path and self._starts[first + 1] - self._starts[first] > SMALL_BYTES:
+            return True
+        children = islice(self._children(path, first, last), SMALL_CHILDREN + 1)
+        return last - first > SMALL_CHILDREN and sum(1 for _ in children) > SMALL_CHILDREN
 
     def subtree(self, path: Path) -> memoryview:
         """The lines of directory *path* and of all below it; NoSuchEntry if there is no such directory."""

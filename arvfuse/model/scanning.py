@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Final, NamedTuple
 
 from arvfuse.errors import InvalidManifest
@@ -35,8 +35,8 @@ _PLACEHOLDER: Final = PLACEHOLDER_TOKENS[:-1]
 class Index(NamedTuple):
     """Line i is about directory ``paths[i]``, bytes [starts[i], starts[i + 1]). Paths rise: that is walk order."""
 
-    paths: list[Path]
-    starts: array[int]
+    paths: Sequence[Path]
+    starts: Sequence[int]
 
 
 def scan(text: Text) -> Index | None:

@@ -11,7 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from arvfuse.errors import InvalidManifest
 from arvfuse.model.escapes import unescape
@@ -25,6 +25,7 @@ _HEAD: Final = re.compile(rb"([^ ]++)((?: ++" + LOCATOR_RULE + rb"(?= ))+)")
 _TOKENS: Final = re.compile(rb"(?: ++[0-9]++:[0-9]++:[^ ]++)+ *+")
 _TOKEN: Final = re.compile(rb" ([0-9]+):([0-9]+):([^ ]+)")
 # Bytes that Python's own tokenizer takes for spaces: a text with them was never read as it was meant.
+_BATCH_BYTES: Final = 1 << 17
 _OTHER_SPACE: Final = re.compile(rb"[\t\r\v\f\x1c-\x1f]")
 
 
@@ -46,6 +47,11 @@ class Stream:
         self._ends: Final = list(accumulate(int(token[33:].partition("+")[0]) for token in locators))
         self.size: Final = self._ends[-1] if locators else 0
 
+    @property
+    def locators(self) -> list[str]:
+        """The blocks, in order."""
+        return self._locators
+
     def cut(self, position: int, size: int) -> Iterator[Part]:
         """The parts of blocks that make up [position, position + size), which has to lie within the stream."""
         index = bisect_right(self._ends, position)
@@ -60,6 +66,14 @@ class Stream:
             index += 1
 
 
+class Data(Protocol):
+    """What a line addresses, as files are cut from it."""
+
+    def cut(self, position: int, size: int) -> Iterator[Part]:
+        """The parts of blocks that make up [position, position + size)."""
+        ...
+
+
 class FileSpec:
     """One file as a line describes it. Tiny: what its tokens say is looked up in the line's blocks when asked."""
 
@@ -67,9 +81,9 @@ class FileSpec:
 
     size: int
 
-    def __init__(self, stream: Stream, position: int, size: int) -> None:
+    def __init__(self, stream: Data, position: int, size: int) -> None:
         self._stream = stream
-        self._spans: int | list[tuple[Stream, int, int]] = position
+        self._spans: int | list[tuple[Data, int, int]] = position
         self.size = size
 
     def raw_segments(self) -> list[Part]:
@@ -89,7 +103,7 @@ class FileSpec:
             )
         return parts
 
-    def extend(self, stream: Stream, position: int, size: int) -> None:
+    def extend(self, stream: Data, position: int, size: int) -> None:
         """Take in a further token of the same file. Only while the line is read, before the object is handed out."""
         if not size:
             return
@@ -116,13 +130,43 @@ def coalesced(parts: Iterator[Part]) -> list[Part]:
 
 def parse_line(line: bytes, number: int) -> Parts:
     """Take apart *line* (without its line feed), the *number*-th of its text."""
+    path, stream, end = parse_head(line, number)
+    return Parts(path, stream, _TOKEN.findall(line, end))
+
+
+def parse_head(line: bytes, number: int) -> tuple[tuple[bytes, ...], Stream, int]:
+    """Directory and data of *line*, and where its file tokens begin: for `batches`. All of the line is checked."""
     head = _HEAD.match(line)
     if head is None or _TOKENS.fullmatch(line, head.end()) is None:
         raise InvalidManifest(f"line {number}: {explain(line)}")
     if _OTHER_SPACE.search(line) is not None:
         raise InvalidManifest(f"line {number}: a tab, carriage return or other control character between or in names")
     stream = Stream(head[2].decode("ascii").split())
-    return Parts(parse_stream_name(head[1], number), stream, _TOKEN.findall(line, head.end()))
+    return parse_stream_name(head[1], number), stream, head.end()
+
+
+def batches(line: bytes, start: int) -> Iterator[list[tuple[bytes, bytes, bytes]]]:
+    """The (position, size, escaped name) of a line's tokens from *start* on, some thousands at a time."""
+    while start < len(line):
+        end = line.find(b" ", start + _BATCH_BYTES)
+        end = len(line) if end < 0 else end
+        yield _TOKEN.findall(line, start, end)
+        start = end
+
+
+def read_tokens(
+    tokens: list[tuple[bytes, bytes, bytes]], stream: Stream, number: int
+) -> Iterator[tuple[bytes, int, int]]:
+    """(name, position, size) of *tokens*, as `read_files` understands them; placeholders are left out."""
+    total = stream.size
+    for raw_position, raw_size, name in tokens:
+        position, size = clipped(raw_position, raw_size, total, number)
+        if b"\\" in name:
+            name = unescape(name)
+        if name == b".":
+            refuse_sized_placeholder(raw_size, number)
+        else:
+            yield name, position, size
 
 
 def parse_stream_name(text: bytes, number: int) -> tuple[bytes, ...]:

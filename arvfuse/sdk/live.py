@@ -12,10 +12,13 @@ from typing import Final, NamedTuple
 
 from arvfuse.errors import DirectoryNotEmpty, EntryExists, IsADirectory, LogFailed, NotADirectory
 from arvfuse.model import records
+from arvfuse.model.dirindex import DirectoryIndex
 from arvfuse.model.escapes import show
+from arvfuse.model.manifests import Manifest
 from arvfuse.sdk.blocks import BufferBlock
 from arvfuse.sdk.content import ContentTree
-from arvfuse.sdk.nodes import DirNode, FileNode, Node
+from arvfuse.sdk.entries import Snapshot
+from arvfuse.sdk.nodes import DirNode, FileNode, Node, Path
 
 EARLY_SEAL_BYTES: Final = 4 << 20  # a tail of this size is sealed when its last writer closes
 
@@ -38,9 +41,26 @@ class LiveTree(ContentTree):
             return tree.child(parent, name)
 
     def entries(self, parent: DirNode) -> list[tuple[bytes, Node]]:
-        """A sorted snapshot of a directory."""
+        """A sorted snapshot of a directory. Makes all its nodes: to list big ones there is `names`."""
         with self.held(parent) as tree:
-            return sorted(tree.table(parent).items())
+            return list(tree.table(parent).items())
+
+    def names(self, parent: DirNode) -> Snapshot:
+        """A snapshot of a directory's names, without a node for each."""
+        with self.held(parent) as tree:
+            return tree.table(parent).snapshot()
+
+    def take_index(self, directory: DirNode, source: tuple[Manifest, Path], index: DirectoryIndex) -> None:
+        """*index* is what *source* says: the names of *directory*, if it waits for them still."""
+        with self.held(directory) as tree:
+            if directory.entries is None and directory.source == source:
+                tree.provide(directory, index)
+
+    def read_directory(self, directory: DirNode) -> None:
+        """Make the index of a big directory in this process, without holding anybody up but who wants the names."""
+        source = directory.source
+        if source is not None:
+            self.take_index(directory, source, source[0].index(source[1]))
 
     def create(self, parent: DirNode, name: bytes, *, mode: int = -1, exclusive: bool = False) -> FileNode:
         """The file under *name*, made if it is missing. EntryExists (exclusive), IsADirectory, NoSpace."""
@@ -98,7 +118,7 @@ class LiveTree(ContentTree):
             node = tree.child(parent, name)
             if not isinstance(node, DirNode):
                 raise NotADirectory(show(name))
-            if tree.table(node):
+            if not node.tree.is_empty(node):
                 raise DirectoryNotEmpty(show(name))
             seq, gone = tree._remove_locked(parent, name, node)
         tree.shared.flush(seq)

@@ -35,7 +35,7 @@ class LoggedTree(UndoableTree):
         self, shared: Shared, manifest: Manifest | None, record: CollectionRecord | None, *, kind: str, writable: bool
     ) -> None:
         super().__init__(
-            manifest, number=shared.numbers.next, mtime_ns=record.modified_at_ns if record else shared.clock.time_ns()
+            manifest, reserve=shared.numbers.take, mtime_ns=record.modified_at_ns if record else shared.clock.time_ns()
         )
         self.shared: Final = shared
         self.kind: Final = kind

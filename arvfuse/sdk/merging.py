@@ -9,7 +9,7 @@ from typing import Any, Final
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.manifestview import ManifestView
 from arvfuse.model.merge import FileValue, View, merge, to_json
-from arvfuse.sdk.nodes import Path
+from arvfuse.sdk.nodes import DirNode, Path
 from arvfuse.sdk.replica import apply_effect
 from arvfuse.sdk.tree import Tree
 
@@ -26,10 +26,12 @@ class _OursView(ManifestView):
         self._at: Final = path
 
     def files(self) -> Mapping[bytes, FileValue]:
+        directory = self._tree.find(self._at)
+        entries = self._tree.table(directory) if isinstance(directory, DirNode) else None
         found: dict[bytes, FileValue] = {}
         for name, value in super().files().items():
-            node = self._tree.find((*self._at, name))
-            found[name] = replace(value, changed_ns=node.mtime_ns if node is not None else 0)
+            changed_ns = entries.changed_ns(name) if entries is not None else 0
+            found[name] = replace(value, changed_ns=changed_ns)
         return found
 
     def dirs(self) -> Mapping[bytes, View]:
@@ -49,7 +51,7 @@ def merged_text(
     )
     if not effects:
         return ours_text, (), set()
-    merged = Tree(Manifest(ours_text), number=lambda: 0)
+    merged = Tree(Manifest(ours_text), reserve=lambda count: 0)
     encoded = tuple(to_json(effect) for effect in effects)
     for effect in encoded:
         apply_effect(merged, effect, now_ns)

@@ -1,22 +1,27 @@
 """The nodes of a tree: files as segments, directories as names. Plain data, guarded by the lock of their tree.
 
 Names are bytes. A directory that nobody looked into has no entries yet, only where its text stands
-(``source``); a file that nobody changed has no segment map yet, only its ``spec``. A node has its number for life.
+(``source``); its entries have a node only for names that somebody asked for (``sdk.entries``). A file that nobody
+changed has no segment map yet, only its ``spec``. A node has its number for life.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.ranges import SegmentMap
 from arvfuse.model.streams import FileSpec
+from arvfuse.sdk.entries import Entries
 
 if TYPE_CHECKING:
     from arvfuse.sdk.tree import Tree
 
 Path = tuple[bytes, ...]
+
+NODE_BYTES: Final = 450
+"""Memory of one node with its name, as measured; a file whose segments were asked for has 330 more."""
 
 TRIMMED: Final = -2
 """The stamp of a node that was forgotten (``sdk.trimming``): its name leads to another node now."""
@@ -104,7 +109,7 @@ class DirNode:
         self.parent: DirNode | None = None
         self.name = b""
         self.source = source
-        self.entries: dict[bytes, FileNode | DirNode] | None = None if source is not None else {}
+        self.entries: Entries | None = None if source is not None else Entries(self)
         self.files_changed = source is None  # our own line of the manifest has to be rendered again
         self.below_changed = source is None  # ours, or one below
         self.mtime_ns = mtime_ns
@@ -127,26 +132,19 @@ class DirNode:
             node = node.parent
         return tuple(reversed(names))
 
-    def load(self, number: Callable[[], int]) -> dict[bytes, FileNode | DirNode]:
-        """The entries, read from the manifest at first use; new nodes get a *number*."""
-        if self.entries is not None:
-            return self.entries
-        assert self.source is not None
-        manifest, path = self.source
-        listing = manifest.listing(path)
-        entries: dict[bytes, FileNode | DirNode] = {}
-        tree, mtime_ns = self.tree, self.mtime_ns
+    def make(self, entries: Entries, name: bytes, at: int) -> FileNode | DirNode:
+        """The node of what *entries*, which are ours, have at a position of their index."""
+        number = entries.first + at if entries.first else 0
         node: FileNode | DirNode
-        for name in listing.dirs:
-            node = DirNode(number(), tree, (manifest, (*path, name)), mtime_ns=mtime_ns)
-            node.parent, node.name = self, name
-            entries[name] = node
-        for name, spec in listing.files.items():
-            node = FileNode(number(), tree, spec, mtime_ns=mtime_ns)
-            node.parent, node.name = self, name
-            entries[name] = node
-        self.entries = entries
-        return entries
+        if entries.index.is_dir(at):
+            assert self.source is not None
+            manifest, path = self.source
+            node = DirNode(number, self.tree, (manifest, (*path, name)), mtime_ns=entries.mtime_ns)
+        else:
+            node = FileNode(number, self.tree, entries.index.spec(at), mtime_ns=entries.mtime_ns)
+        node.parent, node.name = self, name
+        self.tree.loaded += 1
+        return node
 
     def loaded(self) -> Iterator[FileNode | DirNode]:
         """This node and every node below it that is in memory."""
@@ -154,8 +152,8 @@ class DirNode:
         while stack:
             node = stack.pop()
             yield node
-            if isinstance(node, DirNode) and node.entries:
-                stack.extend(node.entries.values())
+            if isinstance(node, DirNode) and node.entries is not None:
+                stack.extend(node.entries.nodes.values())
 
 
 Node = FileNode | DirNode

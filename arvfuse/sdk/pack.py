@@ -102,9 +102,9 @@ class Packer:
 def local_files(tree: ReplicaTree) -> Iterator[FileNode]:
     """The files with segments in the log or in buffer blocks, in path order, then the unlinked ones."""
     for directory in tree.changed_directories():
-        entries = tree.table(directory)
-        for name in sorted(entries):
-            node = entries[name]
+        nodes = tree.table(directory).nodes
+        for name in sorted(nodes):
+            node = nodes[name]
             if isinstance(node, FileNode) and not node.pristine and _is_local(node):
                 yield node
     for file in tree.orphans.values():

@@ -26,7 +26,7 @@ class ReplicaTree(Tree):
     *merge_base*: the newest saved content that ours includes."""
 
     def __init__(self, no: int, base: records.Base, asof: int, pdh: str, manifest: Manifest | None) -> None:
-        super().__init__(manifest, number=lambda: 0)
+        super().__init__(manifest, reserve=lambda count: 0)
         self.root.no = no
         self.base = base
         self.kind = base.kind
@@ -220,7 +220,7 @@ def apply_effect(tree: Tree, effect_json: object, mtime_ns: int) -> tuple[DirNod
         if old is None:
             tree.attach(parent, name, DirNode(tree.new_number(), tree, mtime_ns=mtime_ns), mtime_ns)
         return parent, name, None
-    if isinstance(effect, Delete) and isinstance(old, DirNode) and tree.table(old):
+    if isinstance(effect, Delete) and isinstance(old, DirNode) and not tree.is_empty(old):
         return parent, name, None  # somebody put something in meanwhile
     if old is not None:
         tree.detach(parent, name, mtime_ns)

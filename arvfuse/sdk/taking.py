@@ -8,18 +8,30 @@ name, by a Rename record before the Merged one.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import Any, Final, NamedTuple
 
 from arvfuse.model import records
 from arvfuse.model.merge import Delete, Effect, MakeDir, Put, conflict_name, from_json, to_json
 from arvfuse.model.ranges import SegmentMap
+from arvfuse.sdk.entries import Entries, NeedsIndex
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode, Node, Path
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.replica import apply_effect
 
 _CONFLICT_END: Final = b"~conflict~"
+
+
+class _Taken:
+    """Names that are there, and names that will be."""
+
+    def __init__(self, entries: Entries, coming: set[bytes]) -> None:
+        self._entries: Final = entries
+        self._coming: Final = coming
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._coming or name in self._entries
 
 
 class NameChange(NamedTuple):
@@ -30,13 +42,33 @@ class NameChange(NamedTuple):
     old: Node | None
 
 
-def take_effects(tree: LiveTree, outcome: Outcome) -> list[NameChange]:
-    """Bring what a merge changed into a live tree and its log. No lock held."""
+def read_here(directory: DirNode) -> None:
+    """Get the names of a big directory in this process."""
+    assert isinstance(directory.tree, LiveTree)
+    directory.tree.read_directory(directory)
+
+
+def take_effects(tree: LiveTree, outcome: Outcome, read: Callable[[DirNode], None] = read_here) -> list[NameChange]:
+    """Bring what a merge changed into a live tree and its log. No lock held.
+
+    *read* gets the names of a big directory and waits for them."""
     changes: list[NameChange] = []
+    effects = [from_json(encoded) for encoded in outcome.effects]
+    while isinstance(taken := _take(tree, outcome, effects, changes), DirNode):
+        read(taken)
+    tree.shared.flush(taken)
+    return changes
+
+
+def _take(tree: LiveTree, outcome: Outcome, effects: list[Effect], changes: list[NameChange]) -> DirNode | int:
+    """The number of the record; nothing is done yet if a directory is to be read before: that one."""
     with tree.lock:
+        for each in effects:
+            unread = _unread(tree, each.path)
+            if unread is not None:
+                return unread
         now = tree.shared.clock.time_ns()
         logged: list[Any] = []
-        effects = [from_json(encoded) for encoded in outcome.effects]
         for each in effects:
             changes.extend(_set_aside(tree, each, effects, outcome.seq, now))
         for each in effects:
@@ -52,8 +84,21 @@ def take_effects(tree: LiveTree, outcome: Outcome) -> list[NameChange]:
                 changes.append(NameChange(parent, name, old) if above is None else NameChange(*above, None))
         seq = tree.log(records.Merged(outcome.version, outcome.pdh, tuple(logged)), now)
         tree.version, tree.pdh = outcome.version, outcome.pdh
-    tree.shared.flush(seq)
-    return changes
+    return seq
+
+
+def _unread(tree: LiveTree, path: Path) -> DirNode | None:
+    """The first directory on the way to *path*, or there, of which the names have to be fetched."""
+    node: Node | None = tree.root
+    for name in (*path, None):
+        if not isinstance(node, DirNode):
+            return None
+        try:
+            entries = tree.table(node)
+        except NeedsIndex as needed:
+            return needed.directory
+        node = entries.get(name) if name is not None else None
+    return None
 
 
 def _first_missing(tree: LiveTree, path: Path) -> tuple[DirNode, bytes] | None:
@@ -78,7 +123,7 @@ def _set_aside(tree: LiveTree, effect: Effect, effects: list[Effect], seq: int, 
         return []
     if node.segments == SegmentMap(effect.segments) or _changed_since(tree, effect.path, node, seq):
         return []
-    taken = {each.path[-1] for each in effects if each.path[:-1] == effect.path[:-1]} | set(tree.table(parent))
+    taken = _Taken(tree.table(parent), {each.path[-1] for each in effects if each.path[:-1] == effect.path[:-1]})
     aside = next((each.path[-1] for each in effects if _keeps(each, effect.path, node)), None)
     if aside is None or aside in tree.table(parent):
         aside = _free_name(name, taken, now_ns)
@@ -120,7 +165,7 @@ def _renamed(tree: LiveTree, effect: Put, index: int, now_ns: int) -> Put:
     """The effect below a conflict name for component *index* of its path."""
     head = effect.path[:index]
     parent = tree.find(head)
-    taken = set(tree.table(parent)) if isinstance(parent, DirNode) else set()
+    taken = tree.table(parent) if isinstance(parent, DirNode) else ()
     name = _free_name(effect.path[index], taken, now_ns)
     return Put((*head, name, *effect.path[index + 1 :]), effect.segments)
 
@@ -153,7 +198,7 @@ def _changed_since(tree: LiveTree, path: Path, node: Node, seq: int) -> bool:
     A merge empties a directory before it lets it go, so what is in one is news."""
     if isinstance(node, FileNode) and node.changed_seq > seq:
         return True
-    if isinstance(node, DirNode) and tree.table(node):
+    if isinstance(node, DirNode) and not tree.is_empty(node):
         return True
     directory: Node = tree.root
     for name in path:

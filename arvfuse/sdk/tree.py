@@ -7,30 +7,39 @@ from a record, which is why a tree and the replay of its records are equal.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from typing import Final
 
 from arvfuse.errors import DirectoryNotEmpty, EntryExists, InvalidPath, IsADirectory, NoSuchEntry, NotADirectory
+from arvfuse.model.dirindex import DirectoryIndex
 from arvfuse.model.escapes import show
 from arvfuse.model.locators import BLOCK_BYTES, zero_locator
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.ranges import HOLE, Ref, SegmentMap
 from arvfuse.model.rendering import move_lines, render_line, render_placeholder
-from arvfuse.sdk.nodes import DirNode, FileNode, Node, Path
+from arvfuse.sdk.entries import Entries, NeedsIndex
+from arvfuse.sdk.nodes import NODE_BYTES, DirNode, FileNode, Node, Path
 
-PartsOf = Callable[[FileNode], list[tuple[int, Ref, int]]]
+_Parts = list[tuple[int, Ref, int]]
+PartsOf = Callable[[FileNode], _Parts]
+_Clean = tuple[Manifest, Path]  # a directory without a node, and where its text is
+
+_MAPPED_BYTES: Final = 1 << 18  # what the open file of a mapped index counts for: no more than some hundred stay
+_name_of: Final = attrgetter("name")
 
 
 class Tree:
-    """The nodes below one root. *number* gives numbers to nodes that come from the base text.
+    """The nodes below one root. *reserve* gives the first of so many numbers in a row, which are never given again;
+    0 from a tree whose base text has no numbers.
 
     Invariants: entry.parent is the directory that holds it and entry.name its key; a directory with a changed line
     has below_changed set on itself and on all above it.
     """
 
-    def __init__(self, manifest: Manifest | None, *, number: Callable[[], int], mtime_ns: int = 0) -> None:
-        self._number: Final = number
+    def __init__(self, manifest: Manifest | None, *, reserve: Callable[[int], int], mtime_ns: int = 0) -> None:
+        self._take_numbers: Final = reserve
         self.loaded = 0  # nodes in memory, about: what a removed directory held is found out by ``sdk.trimming``
-        self.root = DirNode(number(), self, (manifest, ()) if manifest is not None else None, mtime_ns=mtime_ns)
+        self.root = DirNode(reserve(1), self, (manifest, ()) if manifest is not None else None, mtime_ns=mtime_ns)
 
     @property
     def no(self) -> int:
@@ -38,23 +47,39 @@ class Tree:
 
     def new_number(self) -> int:
         """A number for a new node."""
-        return self._number()
+        return self._take_numbers(1)
 
     # names
 
-    def table(self, parent: DirNode) -> dict[bytes, Node]:
-        """The names of a directory: the table itself, not a copy."""
-        if parent.entries is not None:
-            return parent.entries
-        entries = parent.load(self._number)
-        self.loaded += len(entries)
-        return entries
+    def table(self, parent: DirNode) -> Entries:
+        """The names of a directory: the table itself, not a copy. NeedsIndex if it is to be fetched first."""
+        if parent.entries is None:
+            assert parent.source is not None
+            manifest, path = parent.source
+            if manifest.origin and manifest.is_big(path):
+                raise NeedsIndex(parent)
+            self.provide(parent, manifest.index(path))
+        assert parent.entries is not None
+        return parent.entries
+
+    def provide(self, parent: DirNode, index: DirectoryIndex) -> None:
+        """*index* is what the source of *parent*, which nobody looked into yet, says."""
+        first = self._take_numbers(len(index)) if len(index) else 0
+        parent.entries = Entries(parent, index, first=first, mtime_ns=parent.mtime_ns)
+        self.loaded += index_weight(index)
+
+    def is_empty(self, directory: DirNode) -> bool:
+        """Whether it has no names; a big one needs no look."""
+        source = directory.source
+        if directory.entries is None and source is not None and source[0].is_big(source[1]):
+            return False
+        return not self.table(directory)
 
     def child(self, parent: DirNode, name: bytes) -> Node:
-        try:
-            return self.table(parent)[name]
-        except KeyError:
-            raise NoSuchEntry(show(name)) from None
+        found = self.table(parent).get(name)
+        if found is None:
+            raise NoSuchEntry(show(name))
+        return found
 
     def find(self, path: Path) -> Node | None:
         """The node at *path*; None if a name is missing; NotADirectory if the path goes through a file."""
@@ -73,7 +98,7 @@ class Tree:
         entries = self.table(parent)
         if name in entries:
             raise EntryExists(show(name))
-        entries[name] = node
+        entries.add(name, node)
         self.loaded += 1
         node.parent, node.name = parent, name
         self._touched(parent, mtime_ns)
@@ -81,7 +106,7 @@ class Tree:
     def detach(self, parent: DirNode, name: bytes, mtime_ns: int) -> Node:
         """Take the entry out, with all below it."""
         node = self.child(parent, name)
-        del self.table(parent)[name]
+        self.table(parent).remove(name)
         self.loaded -= 1
         node.parent = None
         self._touched(parent, mtime_ns)
@@ -102,7 +127,7 @@ class Tree:
         if isinstance(old, DirNode):
             if not isinstance(node, DirNode):
                 raise IsADirectory(show(new_name))
-            if self.table(old):
+            if not old.tree.is_empty(old):
                 raise DirectoryNotEmpty(show(new_name))
         elif isinstance(node, DirNode):
             raise NotADirectory(show(new_name))
@@ -148,6 +173,8 @@ class Tree:
         """Note a change of the file's content."""
         file.mtime_ns = mtime_ns
         file.version += 1
+        if file.version == 1 and file.parent is not None and file.parent.entries is not None:
+            file.parent.entries.detach(file.name)
         if file.parent is not None and not file.parent.files_changed:
             self._line_changed(file.parent)
 
@@ -162,24 +189,22 @@ class Tree:
             above.below_changed = True
             above = above.parent
 
-    # text
+    # what is in memory
 
     def files(self) -> Iterator[FileNode]:
         """Every file that is in memory, in path order."""
         stack: list[DirNode] = [self.root]
         while stack:
             directory = stack.pop()
-            if directory.entries is None:
-                continue
-            names = sorted(directory.entries)
-            for name in names:
-                node = directory.entries[name]
+            nodes = directory.entries.nodes if directory.entries is not None else {}
+            below: list[DirNode] = []
+            for name in sorted(nodes):
+                node = nodes[name]
                 if isinstance(node, FileNode):
                     yield node
-            for name in reversed(names):
-                node = directory.entries[name]
-                if isinstance(node, DirNode):
-                    stack.append(node)
+                else:
+                    below.append(node)
+            stack.extend(reversed(below))
 
     def changed_directories(self) -> Iterator[DirNode]:
         """Every directory whose own line changed, in path order."""
@@ -190,10 +215,11 @@ class Tree:
                 continue
             if directory.files_changed:
                 yield directory
-            for name in sorted(directory.entries or (), reverse=True):
-                node = (directory.entries or {})[name]
-                if isinstance(node, DirNode):
-                    stack.append(node)
+            nodes = directory.entries.nodes if directory.entries is not None else {}
+            below = [node for node in nodes.values() if isinstance(node, DirNode)]
+            stack.extend(sorted(below, key=_name_of, reverse=True))
+
+    # text
 
     def render(self, parts_of: PartsOf = FileNode.parts) -> tuple[bytes, set[str]]:
         """The normalised manifest text, and the zero blocks that it names for holes.
@@ -206,36 +232,56 @@ class Tree:
         return b"".join(parts), zeros
 
     def _render(self, top: DirNode, parts: list[bytes | memoryview], zeros: set[str], parts_of: PartsOf) -> None:
-        stack: list[tuple[DirNode, Path]] = [(top, ())]
+        stack: list[tuple[DirNode | _Clean, Path]] = [(top, ())]
         while stack:
             directory, path = stack.pop()
-            if not directory.below_changed and directory.source is not None:
+            if isinstance(directory, DirNode):
+                if directory.below_changed or directory.source is None:
+                    stack.extend(self._render_changed(directory, path, parts, zeros, parts_of))
+                    continue
                 manifest, old = directory.source
-                text = manifest.subtree(old)
-                parts.append(text if old == path else move_lines(text, old, path))
-                continue
-            entries = self.table(directory)
-            names = sorted(entries)
-            parts.append(self._line(directory, path, names, entries, zeros, parts_of))
-            for name in reversed(names):
-                node = entries[name]
-                if isinstance(node, DirNode):
-                    stack.append((node, (*path, name)))
+            else:
+                manifest, old = directory
+            text = manifest.subtree(old)
+            parts.append(text if old == path else move_lines(text, old, path))
 
-    def _line(
-        self, directory: DirNode, path: Path, names: list[bytes], entries: dict[bytes, Node], zeros: set[str],
-        parts_of: PartsOf,
-    ) -> bytes:  # fmt: skip
-        files = [(name, node) for name in names if isinstance(node := entries[name], FileNode)]
-        if files and not directory.files_changed and directory.source is not None and directory.source[1] == path:
-            line = directory.source[0].line(path)
-            assert line is not None
-            return bytes(line)
-        parts = [(name, parts_of(node)) for name, node in files]
-        largest = max((length for _, each in parts for length, ref, _ in each if ref == HOLE), default=0)
+    def _render_changed(
+        self, directory: DirNode, path: Path, parts: list[bytes | memoryview], zeros: set[str], parts_of: PartsOf
+    ) -> list[tuple[DirNode | _Clean, Path]]:
+        """Add the directory's own line; the directories in it, the last one first."""
+        entries = self.table(directory)
+        index, source = entries.index, directory.source
+        copied = not directory.files_changed and source is not None and source[1] == path
+        files: list[tuple[bytes, _Parts]] = []
+        below: list[tuple[DirNode | _Clean, Path]] = []
+        for name, node, at in entries.walk():
+            if isinstance(node, DirNode):
+                below.append((node, (*path, name)))
+            elif node is None and index.is_dir(at):
+                assert source is not None
+                below.append(((source[0], (*source[1], name)), (*path, name)))
+            elif not copied:
+                files.append((name, parts_of(node) if node is not None else index.spec(at).segments()))
+        if copied:
+            assert source is not None
+            line = source[0].line(path)
+            if line is not None:
+                parts.append(line)
+        else:
+            parts.append(self._line(path, files, zeros, empty=not entries))
+        below.reverse()
+        return below
+
+    def _line(self, path: Path, files: list[tuple[bytes, _Parts]], zeros: set[str], *, empty: bool) -> bytes:
         if not files:
-            return render_placeholder(path) if not entries and path else b""
+            return render_placeholder(path) if empty and path else b""
+        largest = max((length for _, each in files for length, ref, _ in each if ref == HOLE), default=0)
         zero = zero_locator(min(largest, BLOCK_BYTES)) if largest else ""
         if zero:
             zeros.add(zero)
-        return render_line(path, parts, zero)
+        return render_line(path, files, zero)
+
+
+def index_weight(index: DirectoryIndex) -> int:
+    """What an index costs, in nodes. One in a file costs an open file, of which there are not many."""
+    return 1 + (index.memory_bytes or _MAPPED_BYTES) // NODE_BYTES

@@ -110,7 +110,7 @@ class UndoableTree(Tree):
         super().attach(parent, name, node, mtime_ns)
 
         def undo() -> None:
-            del self.table(parent)[name]
+            self.table(parent).remove(name)
             self.loaded -= 1
             node.parent = None
             parent.mtime_ns = before_ns
@@ -123,7 +123,7 @@ class UndoableTree(Tree):
         node = super().detach(parent, name, mtime_ns)
 
         def undo() -> None:
-            self.table(parent)[name] = node
+            self.table(parent).add(name, node)
             self.loaded += 1
             node.parent, node.name = parent, name
             parent.mtime_ns = before_ns

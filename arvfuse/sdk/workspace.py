@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,10 +25,10 @@ from arvfuse.sdk import carrying
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.log import LOG_FILE_BYTES, LogWriter, log_path
 from arvfuse.sdk.moved import Moved
-from arvfuse.sdk.nodes import FileNode
+from arvfuse.sdk.nodes import DirNode, FileNode
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.shared import STALL_BOUND_S, Numbers, Shared
-from arvfuse.sdk.taking import NameChange, take_effects
+from arvfuse.sdk.taking import NameChange, read_here, take_effects
 from arvfuse.sync import SpoolAccount
 
 log = logging.getLogger(__name__)
@@ -44,8 +44,9 @@ class Workspace:
     def __init__(
         self, directory: Path, *, mount: MountId, store: BlockStore, clock: Clock, boot_id: bytes = bytes(16),
         spool_bytes: int = DEFAULT_SPOOL_BYTES, reserve_bytes: int = 0, numbers: Numbers | None = None,
-        stall_bound_s: float = STALL_BOUND_S,
+        stall_bound_s: float = STALL_BOUND_S, read_directory: Callable[[DirNode], None] = read_here,
     ) -> None:  # fmt: skip
+        """*read_directory*: how ``take`` gets the names of a big directory; it may wait."""
         self.mount: Final = mount
         self.directory: Final = directory
         self.numbers: Final = numbers or Numbers()
@@ -58,6 +59,7 @@ class Workspace:
             directory, log=writer, store=store, clock=clock, spool=SpoolAccount(spool_bytes), numbers=self.numbers,
             stall_bound_s=stall_bound_s,
         )  # fmt: skip
+        self._read_directory: Final = read_directory
         self._trees: dict[int, LiveTree] = {}  # by root number; dict work is atomic
         self._abandoned: set[int] = set()  # trees that were closed with changes; set work is atomic
 
@@ -181,7 +183,7 @@ class Workspace:
             self._settle(None)
         for tree, outcome in ours:
             if outcome.effects and outcome.error is None:
-                changes.extend(take_effects(tree, outcome))
+                changes.extend(take_effects(tree, outcome, self._read_directory))
         with self.shared.sharing:
             self._drop_unneeded()
             self._carry_forward()

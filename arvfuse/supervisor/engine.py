@@ -12,8 +12,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import logging
-import mmap
-import os
 import sys
 import threading
 from collections import Counter
@@ -31,7 +29,6 @@ from arvfuse.fresh.pending import Pending, then
 from arvfuse.fusedir.host import Settings as DirectorySettings
 from arvfuse.fusefile import live_tree
 from arvfuse.model.collections import CollectionRecord
-from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh
 from arvfuse.notify import Notifier
 from arvfuse.operations import Operations
@@ -39,9 +36,12 @@ from arvfuse.ports import BlockStore, Clock
 from arvfuse.sdk.checkpoints import Checkpoints
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.log import RESERVE_BYTES
+from arvfuse.sdk.mapped import open_manifest
+from arvfuse.sdk.nodes import DirNode
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.workspace import DEFAULT_SPOOL_BYTES, Workspace
 from arvfuse.settings import Settings
+from arvfuse.supervisor.directories import DirectoryReader, open_answer
 from arvfuse.supervisor.driving import Driver, make_driver
 from arvfuse.supervisor.housekeeping import Housekeeper, Timing
 from arvfuse.supervisor.mounting import Mounting
@@ -56,7 +56,6 @@ _UNMOUNT_TRY_S: Final = 30.0
 _BUSY_PAUSE_S: Final = 5.0
 _RETRY_PAUSE_S: Final = 1.0
 _MIN_SPOOL_BYTES: Final = 128 << 20
-_LARGE_TEXT_BYTES: Final = 1 << 16  # below that a copy is cheaper than a mapping
 # Changes of records that need what is pending in the collection to be committed before.
 _COMMIT_BEFORE: Final = frozenset({"trash", "rename"})
 
@@ -86,13 +85,15 @@ class Engine:
     """Live trees of one mount, each opened once however many ask for it."""
 
     def __init__(
-        self, workspace: Workspace, link: BackendLink, housekeeper: Housekeeper, store: BlockStore, *, read_write: bool
-    ) -> None:
+        self, workspace: Workspace, link: BackendLink, housekeeper: Housekeeper, store: BlockStore,
+        reader: DirectoryReader, *, read_write: bool,
+    ) -> None:  # fmt: skip
         self.workspace: Final = workspace
         self.link: Final = RecordLink(link, self)
         self._backend: Final = link
         self._housekeeper: Final = housekeeper
         self._store: Final = store
+        self._reader: Final = reader
         self._read_write: Final = read_write
         self._lock: Final = threading.Lock()  # a leaf: dict work only
         # By uuid or portable data hash; guarded by: _lock. Not the Pending of what is open: it keeps all who waited.
@@ -123,6 +124,10 @@ class Engine:
             known = self._opened.get(identity)
         return known if isinstance(known, LiveTree) else None
 
+    def read_directory(self, directory: DirNode) -> Pending[None]:
+        """The directory's names are there."""
+        return self._reader.read(directory)
+
     def commit(self, trees: Sequence[LiveTree]) -> Pending[list[Outcome]]:
         """Everything that *trees* hold now is stored and saved. NotCommitted."""
         return self._housekeeper.commit(trees)
@@ -149,7 +154,7 @@ class Engine:
             record = decode_record(reply["entry"])
             if not isinstance(record, CollectionRecord):
                 raise NoSuchRecord(f"{identity}: not a collection")
-            manifest = Manifest(_map_text(Path(reply["manifest"])))
+            manifest = open_answer(reply)
             if "+" in identity:
                 live = self.workspace.open_tree(None, manifest, writable=False)
             else:
@@ -198,6 +203,7 @@ class EngineProcess:
         self._clock: Final = clock
         self._supervisor: Final = supervisor
         self._link: Final = BackendLink()
+        directories: Final = DirectoryReader(self._link, settings.stall_bound)
         self._workspace: Final = Workspace(
             mounting.directory,
             mount=mounting.mount,
@@ -207,6 +213,7 @@ class EngineProcess:
             spool_bytes=settings.spool_bytes or default_spool_bytes(store),
             reserve_bytes=RESERVE_BYTES if settings.read_write else 0,
             stall_bound_s=settings.stall_bound,
+            read_directory=directories.read_here,
         )
         self._housekeeper: Final = Housekeeper(
             self._workspace,
@@ -215,9 +222,10 @@ class EngineProcess:
             timing=Timing(quiet_s=settings.commit_quiet, deadline_s=settings.commit_deadline),
             read_write=settings.read_write,
             memory_bytes=settings.memory,
+            index_of=directories.index_here,
         )
         self._engine: Final = Engine(
-            self._workspace, self._link, self._housekeeper, store, read_write=settings.read_write
+            self._workspace, self._link, self._housekeeper, store, directories, read_write=settings.read_write
         )
         self._served: Final = ServedMounts()
         self._further: Final = FurtherMounts(self._served, self._engine, clock, settings, self._tell)
@@ -312,11 +320,11 @@ class EngineProcess:
 
     def _open_content(self, content: Path) -> LiveTree:
         """A tree that no record has. It is kept as an output: a recovery makes a collection of what was changed."""
-        text = _map_text(content)
-        tree = self._workspace.open_tree(None, Manifest(text), kind="output", writable=self._settings.read_write)
+        manifest = open_manifest(content)
+        tree = self._workspace.open_tree(None, manifest, kind="output", writable=self._settings.read_write)
         self._link.request("provide", tree=tree.no, file=str(content)).result(self._settings.stall_bound)
         with tree.lock:
-            tree.pdh = pdh(text)
+            tree.pdh = pdh(manifest.text)
             tree.rebase(tree.asof, tree.pdh)
         return tree
 
@@ -463,14 +471,6 @@ def boot_id() -> bytes:
         return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
     except (OSError, ValueError):
         return bytes(16)
-
-
-def _map_text(path: Path) -> bytes | mmap.mmap:
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size < _LARGE_TEXT_BYTES:
-            return file.read()
-        return mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
 
 
 def _names(trees: Sequence[LiveTree], why: str) -> list[str]:

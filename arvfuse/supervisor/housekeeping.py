@@ -17,20 +17,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from arvfuse.backend.messages import Message, decode_change, decode_error, decode_record
 from arvfuse.errors import ArvfuseError, NotCommitted, StoreUnavailable
 from arvfuse.model.collections import Change, CollectionRecord
-from arvfuse.model.manifests import Manifest
 from arvfuse.ports import Clock
 from arvfuse.sdk.closing import TREE_BYTES, retire
 from arvfuse.sdk.live import LiveTree
-from arvfuse.sdk.nodes import DirNode
+from arvfuse.sdk.nodes import NODE_BYTES, DirNode
 from arvfuse.sdk.outcome import Outcome
-from arvfuse.sdk.trimming import NODE_BYTES, settle_on, trim
+from arvfuse.sdk.trimming import IndexOf, settle_on, trim
 from arvfuse.sdk.workspace import Workspace
+from arvfuse.supervisor.directories import open_answer
 from arvfuse.supervisor.repacking import Repacker, unsettled
 
 log = logging.getLogger(__name__)
@@ -91,14 +90,16 @@ class Housekeeper:
 
     def __init__(
         self, workspace: Workspace, link: Backend, clock: Clock, *, timing: Timing | None = None, read_write: bool,
-        memory_bytes: int = 256 << 20,
+        memory_bytes: int = 256 << 20, index_of: IndexOf | None = None,
     ) -> None:  # fmt: skip
+        """*index_of*: how ``trim`` gets the index of a directory; it may wait."""
         self._workspace: Final = workspace
         self._link: Final = link
         self._clock: Final = clock
         self._timing: Final = timing or Timing()
         self._read_write: Final = read_write
         self._memory_bytes: Final = memory_bytes
+        self._index_of: Final = index_of
         self._thread: Final = threading.Thread(target=self._run, name="housekeeper")
         self._shown: Shown | None = None  # set once by start()
 
@@ -364,7 +365,7 @@ class Housekeeper:
             return
         trees = self._workspace.trees
         for tree in trees:
-            trim(tree, shown.knows)
+            trim(tree, shown.knows, self._index_of)
             if tree.root.below_changed and tree.uuid is not None and self._settled.get(tree.no) != tree.pdh:
                 self._settle(tree)
 
@@ -404,10 +405,10 @@ class Housekeeper:
             record = decode_record(answer.result()["entry"])
             if isinstance(record, CollectionRecord) and record.pdh == pdh == tree.pdh:
                 try:
-                    text = Path(answer.result()["manifest"]).read_bytes()
+                    manifest = open_answer(answer.result())
                 except OSError as error:  # what cannot be read now is trimmed after the next commit
                     log.warning("%s: not trimmed: %s", tree.uuid, error)
                     return
-                settle_on(tree, Manifest(text))
+                settle_on(tree, manifest)
 
         answer.add_done_callback(lambda _: self._came_back(settle))

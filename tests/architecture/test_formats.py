@@ -6,12 +6,13 @@ import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from arvfuse.backend import mountdirs
 from arvfuse.catalogs import schema
-from arvfuse.model import records
+from arvfuse.model import dirindex, lineindex, manifests, records, sealed
 from arvfuse.model.locators import BLOCK_BYTES
 from arvfuse.model.records import (
     CODES,
@@ -125,10 +126,40 @@ def test_versions_and_application_ids() -> None:
     assert versions == {
         "log": str(FORMAT_VERSION),
         "block index": str(index.SCHEMA_VERSION),
+        "directory index": str(dirindex.FORMAT_VERSION),
+        "line index": str(lineindex.FORMAT_VERSION),
         "catalog": str(len(schema.MIGRATIONS)),
     }
     assert f"catalog {schema.APPLICATION_ID:#x}" in PAGE
     assert f"block index {index.APPLICATION_ID:#x}" in PAGE
+
+
+@pytest.mark.parametrize(
+    ("section", "module", "tables"),
+    [
+        ("#### Line index", lineindex, {"N + 1 lines": lineindex.LINE.size}),
+        (
+            "#### Directory index",
+            dirindex,
+            {"E + 1 entries": dirindex.ENTRY.size, "L + 1 locators": dirindex.LOCATOR.size},
+        ),
+    ],
+)
+def test_indexes(section: str, module: Any, tables: dict[str, int]) -> None:
+    assert sum(size for _, size in layout("### Indexes")) == sealed.HEADER.size
+    counts = [(offset, size) for offset, size in layout(section) if offset >= sealed.HEADER.size]
+    assert counts[0][0] == sealed.HEADER.size
+    assert sum(size for _, size in counts) == module.COUNTS.size
+    for what, size in tables.items():
+        assert re.search(rf"\| {size} each \| {re.escape(what)}", PAGE)
+    assert f"`{module.MAGIC.decode()}`" in PAGE
+
+
+def test_what_is_indexed_and_the_entries_of_directories() -> None:
+    entry = [(offset, size) for offset, size in layout("#### Directory index") if offset < sealed.HEADER.size]
+    assert sum(size for _, size in entry) == dirindex.ENTRY.size
+    assert f"line is longer than {manifests.SMALL_BYTES >> 10} KiB" in PAGE
+    assert f"than {manifests.SMALL_CHILDREN} subdirectories" in PAGE
 
 
 def columns(path: Path) -> dict[str, list[str]]:

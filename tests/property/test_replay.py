@@ -10,13 +10,16 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arvfuse.errors import ArvfuseError
+from arvfuse.errors import ArvfuseError, StaleNode
 from arvfuse.model.manifests import Manifest
+from arvfuse.sdk.entries import NeedsIndex
 from arvfuse.sdk.host import Host
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode
+from arvfuse.sdk.taking import read_here
+from arvfuse.sdk.trimming import settle_on, trim
 from arvfuse.stores.memory import MemoryStore
-from tests.support.hosts import dump, make_catalog, make_committer, make_host
+from tests.support.hosts import BigManifest, dump, make_catalog, make_committer, make_host, table_of
 from tests.support.profiles import searching
 
 NAMES = st.sampled_from([b"a", b"b", b"c", b"\xff:x"])
@@ -36,6 +39,8 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("copy"), NODES, NODES),
     st.tuples(st.just("open"), NODES),
     st.tuples(st.just("close"), NODES),
+    st.tuples(st.just("look"), NODES, NAMES),
+    st.tuples(st.just("trim"), st.integers(1, 3)),
     st.tuples(st.just("commit")),
 )
 SEEDS = st.sampled_from(
@@ -54,13 +59,14 @@ class Run:
         self.trees: list[LiveTree] = []
         for name in ("one", "two"):
             record = self.catalog.create(name=name, manifest=text.encode())
-            self.trees.append(self.host.workspace.open_tree(record, Manifest(text.encode())))
+            kind = Manifest if name == "one" else BigManifest
+            self.trees.append(self.host.workspace.open_tree(record, kind(text.encode(), "somewhere")))
         self.files: list[FileNode] = []
         self.dirs: list[DirNode] = [tree.root for tree in self.trees]
         self.open: list[FileNode] = []
         self.count = 0
         for tree in self.trees:
-            for _, node in tree.entries(tree.root):
+            for _, node in table_of(tree.root).items():
                 self.note(node)
 
     def note(self, node: Any) -> None:
@@ -73,7 +79,13 @@ class Run:
     def do(self, operation: tuple[Any, ...]) -> None:
         kind, *args = operation
         with suppress(ArvfuseError):  # a name that is taken, a directory that is gone: part of life
-            getattr(self, kind)(*args)
+            while True:
+                try:
+                    getattr(self, kind)(*args)
+                except NeedsIndex as needed:
+                    read_here(needed.directory)
+                else:
+                    return
 
     def directory(self, index: int) -> DirNode:
         return self.dirs[index % len(self.dirs)]
@@ -132,6 +144,22 @@ class Run:
             file.tree.opened(file, write=True)
             self.open.append(file)
 
+    def look(self, index: int, name: bytes) -> None:
+        above = self.directory(index)
+        self.note(above.tree.lookup(above, name))
+
+    def trim(self, every: int) -> None:
+        """As a mount that is short of memory does; the kernel knows some of the nodes."""
+        for tree in self.trees:
+            assert tree.uuid is not None
+            record = self.catalog.get(tree.uuid)
+            if record.pdh == tree.pdh:
+                settle_on(tree, BigManifest(self.catalog.manifest(record.pdh), "somewhere"))
+            trim(tree, lambda number: number % every == 0, lambda source: source[0].index(source[1]))
+            for directory in [node for node in tree.root.loaded() if isinstance(node, DirNode)]:
+                if directory.entries is not None:
+                    directory.entries.check_invariants()
+
     def commit(self) -> None:
         self.host.commit(self.trees)
 
@@ -141,7 +169,8 @@ class Run:
 
 def _open(run: Run, index: int) -> None:
     if run.files:
-        run.open_file(run.file(index))
+        with suppress(StaleNode):  # a node that was trimmed
+            run.open_file(run.file(index))
 
 
 def _close(run: Run, index: int) -> None:

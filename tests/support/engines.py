@@ -16,13 +16,14 @@ from arvfuse.errors import ArvfuseError, StoreUnavailable
 from arvfuse.fresh.node import Space
 from arvfuse.fusedir.host import Settings
 from arvfuse.model.collections import CollectionRecord, MountId
-from arvfuse.model.manifests import Manifest
 from arvfuse.notify import Notifier
 from arvfuse.operations import Operations
 from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.live import LiveTree
+from arvfuse.sdk.nodes import DirNode
 from arvfuse.sdk.workspace import Workspace
 from arvfuse.stores.memory import MemoryStore
+from arvfuse.supervisor.directories import DirectoryReader, open_answer
 from tests.support.clock import FakeClock
 
 MOUNT = MountId("test")
@@ -93,6 +94,7 @@ class FakeEngine:
             pool=InlinePool(), on_stored=self.workspace.stored,
         )  # fmt: skip
         self.link = FakeLink(Lookups(self.catalog, directory))
+        self.reader = DirectoryReader(self.link, 60.0)
         self.commits: list[list[int]] = []
         self.open: dict[str, LiveTree] = {}
         self.writable = True
@@ -110,16 +112,19 @@ class FakeEngine:
                 return
             entry = source.result()["entry"]
             record = self.catalog.get(entry["uuid"])
-            text = Path(source.result()["manifest"]).read_bytes()
+            manifest = open_answer(source.result())
             by_hash = "+" in identity
             live = self.workspace.open_tree(
-                record, Manifest(text), writable=self.writable and not by_hash
+                record, manifest, writable=self.writable and not by_hash
             )  # as the real engine: content by hash never changes
             self.open[identity] = live
             opened.set_result(live)
 
         self.link.request("open", id=identity).add_done_callback(answered)
         return opened
+
+    def read_directory(self, directory: DirNode) -> Future[None]:
+        return self.reader.read(directory)
 
     def commit(self, trees: Sequence[LiveTree]) -> Future[Any]:
         done: Future[Any] = Future()

@@ -9,12 +9,15 @@ from typing import Any
 
 from arvfuse.catalogs.memory import MemoryCatalog
 from arvfuse.model.collections import MountId
+from arvfuse.model.manifests import Manifest
 from arvfuse.model.ranges import HOLE
 from arvfuse.ports import BlockStore, Catalog
 from arvfuse.sdk.commit import Committer
+from arvfuse.sdk.entries import Entries, NeedsIndex
 from arvfuse.sdk.host import Host
 from arvfuse.sdk.nodes import DirNode, FileNode
 from arvfuse.sdk.replica import ReplicaTree
+from arvfuse.sdk.taking import read_here
 from arvfuse.stores.memory import MemoryStore
 from tests.support.clock import FakeClock
 
@@ -71,10 +74,29 @@ def content_of(fetch: Callable[[Any, int, int], bytes | memoryview], file: FileN
     )
 
 
+class BigManifest(Manifest):
+    """One whose directories all count as big: their names have to be fetched."""
+
+    __slots__ = ()
+
+    def is_big(self, path: tuple[bytes, ...]) -> bool:
+        found = self.listing(path)
+        return bool(found.files or found.dirs)
+
+
+def table_of(directory: DirNode) -> Entries:
+    """The names of a directory, fetched if that is needed."""
+    try:
+        return directory.tree.table(directory)
+    except NeedsIndex as needed:
+        read_here(needed.directory)
+        return table_of(directory)
+
+
 def dump(fetch: Callable[[Any, int, int], bytes | memoryview], root: DirNode) -> dict[str, Any]:
     """A tree as nested dictionaries of bytes."""
     found: dict[str, Any] = {}
-    for name, node in root.tree.table(root).items():
+    for name, node in table_of(root).items():
         key = name.decode("utf-8", "surrogateescape")
         found[key] = content_of(fetch, node) if isinstance(node, FileNode) else dump(fetch, node)
     return found

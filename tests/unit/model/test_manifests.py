@@ -7,7 +7,7 @@ import mmap
 import pytest
 
 from arvfuse.errors import InvalidManifest, NoSuchEntry
-from arvfuse.model.manifests import Listing, Manifest
+from arvfuse.model.manifests import SMALL_BYTES, SMALL_CHILDREN, Listing, Manifest
 from arvfuse.model.scanning import STRICT_BYTES
 
 A = "781e5e245d69b566979b86e28d23f2c7+10"
@@ -47,6 +47,27 @@ def test_listings() -> None:
     assert manifest.totals() == (6, 22)
 
 
+def test_directories_as_indexes() -> None:
+    manifest = tree()
+    for path in ((), (b"a",), (b"a", b"b"), (b"e",)):
+        index, listing = manifest.index(path), manifest.listing(path)
+        assert [name for name, is_dir in index.walk() if is_dir] == list(listing.dirs)
+        files = {index.name(at): index.spec(at) for at in range(len(index)) if not index.is_dir(at)}
+        assert {name: spec.segments() for name, spec in files.items()} == {
+            name: spec.segments() for name, spec in listing.files.items()
+        }
+    assert manifest.index_bytes((b"a",), bytes(range(16)))[32:48] == bytes(range(16))
+    assert (manifest.origin, Manifest(b"", "there").origin) == ("", "there")
+
+
+def test_what_is_big() -> None:
+    manifest = Manifest(big(f"./d {A} 0:1:f\n" + "".join(f"./d/{at:04} {A} 0:1:f\n" for at in range(SMALL_CHILDREN))))
+    assert len(manifest.line((b"a",)) or b"") > SMALL_BYTES
+    assert [manifest.is_big(path) for path in ((b"a",), (b"b",), (), (b"d",))] == [True, False, False, False]
+    more = Manifest("".join(f"./d/{at:04}/e {A} 0:1:f\n" for at in range(SMALL_CHILDREN + 1)).encode())
+    assert [more.is_big(path) for path in ((b"d",), (), (b"d", b"0001"))] == [True, False, False]
+
+
 @pytest.mark.parametrize("path", [(b"nope",), (b"a", b"x"), (b"a", b"b", b"c", b"d"), (b"zzz",), (b"f",)])
 def test_what_is_no_directory(path: tuple[bytes, ...]) -> None:
     manifest = tree()
@@ -56,6 +77,8 @@ def test_what_is_no_directory(path: tuple[bytes, ...]) -> None:
         manifest.listing(path)
     with pytest.raises(NoSuchEntry):
         manifest.subtree(path)
+    with pytest.raises(NoSuchEntry):
+        manifest.index(path)
 
 
 def test_lines_and_subtrees() -> None:

@@ -10,15 +10,19 @@ from arvfuse.errors import InvalidManifest
 from arvfuse.model.ranges import HOLE
 from arvfuse.model.streams import (
     LOCATOR_RULE,
+    Data,
     FileSpec,
     Parts,
     Stream,
+    batches,
     clipped,
     coalesced,
     explain,
+    parse_head,
     parse_line,
     parse_stream_name,
     read_files,
+    read_tokens,
     refuse_sized_placeholder,
     shown,
 )
@@ -41,7 +45,23 @@ def test_a_line_in_parts() -> None:
     assert files[b"y:z"].segments() == [(7, A, 3), (10, B, 0)]
 
 
+def test_tokens_one_by_one() -> None:
+    line = f"./a {A} {B} 0:3:x 15:17:y\\072z 0:0:. 1:1:x".encode()
+    path, stream, start = parse_head(line, 7)
+    assert (path, stream.size, stream.locators) == ((b"a",), 20, [A, B])
+    (tokens,) = batches(line, start)
+    assert list(read_tokens(tokens, stream, 7)) == [(b"x", 0, 3), (b"y:z", 15, 5), (b"x", 1, 1)]
+    with pytest.raises(InvalidManifest, match="line 7"):
+        list(read_tokens([(b"0", b"1", b".")], stream, 7))
+    long = b"." + b"".join(b" %d:1:%d" % (at, at) for at in range(50_000)) + b" "
+    found = list(batches(long, 1))
+    assert len(found) > 4
+    assert [name for each in found for _, _, name in each] == [b"%d" % at for at in range(50_000)]
+
+
 def test_a_stream_is_cut_at_its_blocks() -> None:
+    data: Data = Stream([A])
+    assert list(data.cut(1, 2)) == [(2, A, 1)]
     stream = Stream([A, Z, B, Z, A])
     assert stream.size == 30
     assert list(stream.cut(0, 30)) == [(10, A, 0), (10, B, 0), (10, A, 0)]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.merge import Put, from_json
 from arvfuse.sdk.merging import merged_text
 from arvfuse.sdk.nodes import FileNode
+from arvfuse.sdk.shared import Numbers
 from arvfuse.sdk.tree import Tree
 
 A = "781e5e245d69b566979b86e28d23f2c7+10"
@@ -18,8 +17,8 @@ def text(**sizes: int) -> bytes:
 
 
 def merged(base: bytes, ours: bytes, theirs: bytes, *, ours_ns: int = 5) -> tuple[bytes, list[object]]:
-    tree = Tree(Manifest(ours), number=itertools.count(1).__next__)
-    for node in tree.table(tree.root).values():
+    tree = Tree(Manifest(ours), reserve=Numbers(1).take)
+    for _, node in tree.table(tree.root).items():
         assert isinstance(node, FileNode)
         node.mtime_ns = ours_ns
     result, effects, _ = merged_text(

@@ -11,10 +11,10 @@ import pytest
 from arvfuse.model.merge import Delete, MakeDir, Put, to_json
 from arvfuse.sdk.host import Host
 from arvfuse.sdk.live import LiveTree
-from arvfuse.sdk.nodes import FileNode
+from arvfuse.sdk.nodes import DirNode, FileNode
 from arvfuse.sdk.outcome import Outcome
-from arvfuse.sdk.taking import NameChange, take_effects
-from tests.support.hosts import dump, make_committer, make_host
+from arvfuse.sdk.taking import NameChange, read_here, take_effects
+from tests.support.hosts import BigManifest, dump, make_committer, make_host
 
 ASIDE = "~20200101-000000~conflict~"
 
@@ -89,6 +89,22 @@ def test_a_file_of_ours_in_the_place_of_a_directory(host: Host, locator: str) ->
     put = Put((b"d", b"in"), ((1, locator, 5),))
     take_effects(tree, outcome(tree, 0, MakeDir((b"d",)), put, Delete((b"d", b"other"))))
     assert shown(tree) == {"d": b"file", "d" + ASIDE: {"in": b"5"}}
+
+
+def test_a_big_directory_is_read_before_anything_is_changed(host: Host, locator: str) -> None:
+    text = f"./d {locator} 0:1:f\n./d/e {locator} 0:2:g\n".encode()
+    tree = host.open_tree(None, BigManifest(text, "somewhere"))
+    seq, asked = tree.shared.log.seq, []
+
+    def read(directory: DirNode) -> None:
+        asked.append(directory.name)
+        assert tree.shared.log.seq == seq
+        read_here(directory)
+
+    put = Put((b"d", b"new"), ((1, locator, 5),))
+    take_effects(tree, outcome(tree, seq, put, Delete((b"d", b"e", b"g")), Delete((b"d", b"e"))), read)
+    assert asked == [b"", b"d", b"e"]
+    assert shown(tree) == {"d": {"f": b"0", "new": b"5"}}
 
 
 def test_the_same_change_on_both_sides_is_one(host: Host, locator: str) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 
 from arvfuse.errors import DirectoryNotEmpty, EntryExists, InvalidPath, IsADirectory, NoSuchEntry, NotADirectory
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.ranges import HOLE
-from arvfuse.sdk.nodes import DirNode, FileNode
-from arvfuse.sdk.tree import Tree
+from arvfuse.sdk.entries import NeedsIndex
+from arvfuse.sdk.nodes import NODE_BYTES, DirNode, FileNode
+from arvfuse.sdk.shared import Numbers
+from arvfuse.sdk.tree import Tree, index_weight
 
 A = "781e5e245d69b566979b86e28d23f2c7+10"
 Z = "d41d8cd98f00b204e9800998ecf8427e+0"
@@ -18,7 +18,7 @@ TEXT = f". {A} 0:10:f\n./a {A} 1:1:x\n./a/b {A} 2:1:y\n./c {Z} 0:0:\\056\n"
 
 
 def made(text: str = TEXT) -> Tree:
-    return Tree(Manifest(text.encode()) if text else None, number=itertools.count(1).__next__)
+    return Tree(Manifest(text.encode()) if text else None, reserve=Numbers(1).take)
 
 
 def directory(tree: Tree, *path: bytes) -> DirNode:
@@ -43,6 +43,28 @@ def test_looking() -> None:
         tree.child(tree.root, b"missing")
     with pytest.raises(NotADirectory):
         tree.find((b"f", b"x"))
+
+
+def test_a_big_directory_is_fetched_first_where_others_can_make_its_index() -> None:
+    text = f"./a/b {A} 0:1:f\n./d {A}{' 0:1:name' * 10_000}\n".encode()
+    tree, elsewhere = (Tree(Manifest(text, origin), reserve=Numbers(1).take) for origin in ("", "elsewhere"))
+    assert len(tree.table(directory(tree, b"d"))) == 1
+    there = directory(elsewhere, b"d")
+    with pytest.raises(NeedsIndex) as needed:
+        elsewhere.find((b"d", b"name"))
+    assert needed.value.directory is there
+    assert not elsewhere.is_empty(there)
+    assert not elsewhere.is_empty(directory(elsewhere, b"a"))
+    assert there.entries is None
+    elsewhere.provide(there, tree.table(directory(tree, b"d")).index)
+    assert elsewhere.find((b"d", b"name")) is not None
+
+
+def test_indexes_are_counted_in_nodes() -> None:
+    tree = made()
+    index = tree.table(directory(tree, b"a")).index
+    assert index_weight(index) == 1 + index.memory_bytes // NODE_BYTES
+    assert index_weight(index) <= tree.loaded
 
 
 def test_names_come_and_go() -> None:
@@ -120,7 +142,7 @@ def test_only_what_changed_is_rendered_again() -> None:
     assert text.decode() == (
         f". {A} 0:10:f\n./a {A} 1:1:x\n./a/b {A} c4103f122d27677c9db144cae1394a66+2 2:1:y 10:2:y\n"
     )
-    assert tree.render(lambda each: [])[0].decode() == f". {Z} 0:0:f\n./a {A} 1:1:x\n./a/b {Z} 0:0:y\n"
+    assert tree.render(lambda each: [])[0].decode() == f". {A} 0:10:f\n./a {A} 1:1:x\n./a/b {Z} 0:0:y\n"
 
 
 def test_placeholders_come_and_go() -> None:

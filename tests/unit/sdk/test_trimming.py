@@ -11,8 +11,8 @@ from arvfuse.catalogs.memory import MemoryCatalog
 from arvfuse.errors import StaleNode
 from arvfuse.model.manifests import Manifest
 from arvfuse.sdk.live import LiveTree
-from arvfuse.sdk.nodes import TRIMMED, DirNode, FileNode
-from arvfuse.sdk.trimming import NODE_BYTES, settle_on, trim
+from arvfuse.sdk.nodes import NODE_BYTES, TRIMMED, DirNode, FileNode
+from arvfuse.sdk.trimming import settle_on, trim
 from arvfuse.stores.memory import MemoryStore
 from tests.support.clock import FakeClock
 from tests.support.sessions import Session
@@ -58,10 +58,11 @@ def commit(session: Session, tree: LiveTree) -> Manifest:
 def test_what_was_only_read_goes_and_is_read_again(tree: LiveTree) -> None:
     old = file(tree, b"d0")
     assert tree.read(old, 0, 10) == b"0123"
-    assert tree.loaded == 3 + 2
+    before = tree.loaded
+    assert before >= 2 + 2  # the two nodes, and the indexes that they come from
     assert trim(tree, nobody) == 2
     assert directory(tree, b"d0").entries is None
-    assert tree.loaded * NODE_BYTES <= 5 * NODE_BYTES
+    assert tree.loaded * NODE_BYTES < before * NODE_BYTES
     new = file(tree, b"d0")
     assert new is not old
     assert tree.read(new, 0, 10) == b"0123"

@@ -22,7 +22,7 @@ class Noting(UndoableTree):
     def __init__(self, number: int) -> None:
         self.notes: list[Callable[[], None]] = []
         numbers = iter(range(number, number + 100))
-        super().__init__(None, number=lambda: next(numbers))
+        super().__init__(None, reserve=lambda _count: next(numbers))
 
     def note_undo(self, act: Callable[[], None]) -> None:
         self.notes.append(act)

@@ -55,7 +55,12 @@ class Made:
         self.parts = FakeEngine(place)
         self.keeper = FakeHousekeeper()
         self.engine = Engine(
-            self.parts.workspace, self.parts.link, self.keeper, self.parts.store, read_write=read_write
+            self.parts.workspace,
+            self.parts.link,
+            self.keeper,
+            self.parts.store,
+            self.parts.reader,
+            read_write=read_write,
         )
 
 
