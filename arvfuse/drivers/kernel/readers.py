@@ -145,7 +145,7 @@ class Readers:
                 reader.turn.notify_all()
             self._flowing.notify_all()
             self._dropped.notify_all()
-        os.eventfd_write(self._wake, 1)
+            os.eventfd_write(self._wake, 1)  # with the lock, as serve() closes it when it has passed here
 
     def hand_over(self, reader: Reader) -> None:
         """Let another reader lead, if there is or can be one."""
@@ -224,7 +224,7 @@ class Readers:
                 continue
             reader.session = session
             try:
-                # Looked up again, now that whoever drops it sees that we use it: its descriptor may be another's by now.
+                # Looked up again, now that whoever drops it sees us: its descriptor may be another's by now.
                 alive = self._sessions.get(descriptor) is not session or session.serve(reader, _BATCH)
             finally:
                 reader.session = None
