@@ -273,8 +273,11 @@ class Operations:
         return source.copy_range(start, into, at, length)
 
     def lost(self, handle: int, failure: Exception) -> None:
-        """Pages that the kernel had taken from a writer could not be written: all handles of the file are told."""
-        self._file(handle).failed(failure)
+        """Pages that the kernel had taken from a writer could not be written: all handles of the file are told, and
+        the kernel that it has to ask for the file's bytes again."""
+        opened = self._file(handle)
+        opened.failed(failure)
+        self.host.notices.node(opened.node.no)
 
     def seek(self, handle: int, offset: int, *, data: bool) -> int:
         """lseek(2) for data or for a hole. NoSuchOffset."""

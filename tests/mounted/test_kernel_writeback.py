@@ -9,12 +9,14 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from arvfuse.drivers.kernel.wire import Init
-from tests.support.driven import PATIENCE_S, Server, served
+from tests.support.driven import PATIENCE_S, Server, code_of, served
+from tests.support.programs import eventually
 
 pytestmark = pytest.mark.mounted
 PAGE = mmap.PAGESIZE
@@ -161,6 +163,19 @@ def test_d4_a_failed_write_is_told_to_every_handle(server: Server, collection: P
         pass  # opened later: not told
 
 
+def test_d4_what_could_not_be_written_is_not_shown(server: Server, collection: Path) -> None:
+    """The kernel keeps the page as if it had been: it is told to forget it."""
+    path = collection / "f"
+    path.write_bytes(b"old content")
+    opened = os.open(path, os.O_WRONLY)
+    os.write(opened, b"NEW")
+    server.tell("fail")
+    assert code_of(os.fsync, opened) in ("ENOSPC", "EIO")
+    with suppress(OSError):  # may say so once more
+        os.close(opened)
+    eventually(lambda: path.read_bytes() == b"old content")
+
+
 def test_set_user_id_goes_when_others_write(collection: Path) -> None:
     """root keeps it; whoever else writes, cuts or gives the file away takes it off."""
     path = collection / "f"
@@ -191,6 +206,8 @@ def test_older_paths_do_the_same(tmp_path: Path, masked: Init) -> None:
         collection.mkdir()
         content = os.urandom(3 << 20)
         (collection / "big").write_bytes(content)
+        writes = server.calls()["write"]
+        assert writes >= (24 if masked is Init.MAX_PAGES else 3), "requests are of 128 KiB then"
         drop_pages(collection / "big")
         assert (collection / "big").read_bytes() == content
         for number in range(100):

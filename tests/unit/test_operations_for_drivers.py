@@ -74,6 +74,8 @@ def test_pages_that_are_lost_are_told(mounted: Mounted) -> None:
     ops, file = mounted.ops, mounted.walk(b"f")
     one, other = (ops.open(file, os.O_RDWR).handle for _ in range(2))
     ops.lost(one, StoreUnavailable("lost"))
+    assert mounted.notices.wait_idle(30)
+    assert mounted.kernel.inodes == [(file, False)]
     for handle in (one, other):
         with pytest.raises(StoreUnavailable):
             ops.flush(handle)

@@ -145,7 +145,7 @@ class Readers:
                 reader.turn.notify_all()
             self._flowing.notify_all()
             self._dropped.notify_all()
-        os.eventfd_write(self._wake, 1)
+            os.eventfd_write(self._wake, 1)  # with the lock, as serve() closes it when it has passed here
 
     def hand_over(self, reader: Reader) -> None:
         """Let another reader lead, if there is or can be one."""
@@ -211,6 +211,7 @@ class Readers:
 
     def _lead(self, reader: Reader) -> None:
         events = self._latency.wait(self._epoll)
+        reader.served += 1  # before we look at _flow: the heir sets that and looks at us
         if not self._flow:
             with self._lock:
                 self._flow = True
@@ -223,7 +224,8 @@ class Readers:
                 continue
             reader.session = session
             try:
-                alive = session.serve(reader, _BATCH)
+                # Looked up again, now that whoever drops it sees us: its descriptor may be another's by now.
+                alive = self._sessions.get(descriptor) is not session or session.serve(reader, _BATCH)
             finally:
                 reader.session = None
             if self._dropping:
@@ -274,3 +276,5 @@ class Readers:
                 quiet = 0
                 with self._lock:
                     self._flow = False
+                    if self.leader is not leader or leader.served != served:
+                        self._flow = True  # it was woken meanwhile, and has seen that the heir looks
