@@ -243,7 +243,7 @@ class World:
         """Somebody else saves the collection: another file, a changed one, one less."""
         side = self.sides[which % 2]
         record = self.sound.get(side.uuid)
-        theirs = Tree(Manifest(self.sound.manifest(record.pdh)), number=lambda: 0)
+        theirs = Tree(Manifest(self.sound.manifest(record.pdh)), reserve=lambda count: 0)
         old = theirs.table(theirs.root).get(name)
         if isinstance(old, DirNode):
             return
