@@ -183,6 +183,7 @@ class LoggedTree(UndoableTree):
         self.last_change = now
         if not self.first_change:
             self.first_change = now
+            self.shared.begun()
 
 
 class Holding(Generic[T]):

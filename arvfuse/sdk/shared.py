@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -88,6 +88,8 @@ class Shared:
         self.numbers: Final = numbers
         self.stall_bound_s: Final = stall_bound_s
         self.stamps: Final = Numbers()
+        # called when a tree has something to commit for the first time since it had nothing; under its lock
+        self.begun: Callable[[], None] = _nothing
         self.sealed_seq = 0  # the newest Seal record: there is something to store; written under locks of trees
         self.blocks: Final = BlockTable(directory)
         self._file_locks: Final = [RankedLock(Rank.FILE, number) for number in range(_FILE_LOCKS)]
@@ -261,6 +263,10 @@ class Shared:
         charged, block.charged = block.charged, 0
         if charged:
             self.spool.credit(charged)
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _stalled() -> StoreUnavailable:

@@ -35,7 +35,7 @@ from arvfuse.supervisor.repacking import Repacker, unsettled
 log = logging.getLogger(__name__)
 
 _BUSY_TICK_S: Final = 0.05  # how long a sealed block may wait to be told
-_IDLE_TICK_S: Final = 0.25
+_IDLE_TICK_S: Final = 1.0  # whoever begins to write wakes us
 _FIRST_RETRY_S: Final = 1.0
 _LAST_RETRY_S: Final = 60.0
 _TRIM_PAUSE_S: Final = 5.0
@@ -135,6 +135,7 @@ class Housekeeper:
     def start(self, shown: Shown) -> None:
         """Start the thread; *shown* is told of names and records that changed."""
         self._shown = shown
+        self._workspace.shared.begun = self._link.wake_events
         self._thread.start()
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from arvfuse.sdk.shared import STALL_BOUND_S, LogUse, Numbers, Shared
 from arvfuse.stores.memory import MemoryStore
 from arvfuse.sync import SpoolAccount
 from tests.support.clock import FakeClock
+from tests.support.hosts import make_host
 
 LIMIT = 1000
 
@@ -206,3 +207,13 @@ def test_what_a_commit_left_uncovered_in_a_log_file() -> None:
     use.add(6, 1000)
     assert use.last == 6
     assert [use.needed_bytes(asof) for asof in (0, 4, 5, 6, 9)] == [1410, 1410, 1000, 0, 0]
+
+
+def test_who_keeps_house_is_woken_by_the_first_change_after_a_commit(tmp_path):
+    woken = []
+    host = make_host(tmp_path, MemoryStore())
+    tree = host.workspace.open_tree(None, None)
+    host.workspace.shared.begun = lambda: woken.append(tree.dirty)
+    tree.create(tree.root, b"one")
+    tree.create(tree.root, b"two")
+    assert woken == [True]
