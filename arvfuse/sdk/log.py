@@ -97,6 +97,7 @@ class LogWriter:
         self._reading = 0  # reads with a descriptor in hand; guarded by: _queue_lock
         self._retired: list[int] = []  # descriptors of dropped files; guarded by: _queue_lock
         self._unsynced: set[int] = set()  # guarded by: _write_lock
+        self._written = (-1, 0)  # the file written last, and its size; guarded by: _write_lock
         self._next_path: Final = directory / "log" / "next"
         self._next_fd = -1  # guarded by: _write_lock
         (directory / "log").mkdir(parents=True, exist_ok=True)
@@ -326,10 +327,15 @@ class LogWriter:
             failure = self._failure
         if failure is not None:
             raise failure
-        for number, group in itertools.groupby(queued, key=lambda record: record[0]):
-            written = list(group)
-            self._write_file_locked(number, [part for _, _, parts in written for part in parts])
-            self._flushed = written[-1][1]
+        if len(queued) == 1:  # the usual case: nobody else writes at this moment
+            number, seq, parts = queued[0]
+            self._write_file_locked(number, parts)
+            self._flushed = seq
+        else:
+            for number, group in itertools.groupby(queued, key=lambda record: record[0]):
+                written = list(group)
+                self._write_file_locked(number, [part for _, _, parts in written for part in parts])
+                self._flushed = written[-1][1]
         with self._queue_lock:
             for address in addresses:
                 del self._unwritten[address]
@@ -356,13 +362,18 @@ class LogWriter:
             with self._queue_lock:
                 self._fds[number] = fd
         self._unsynced.add(number)
-        good = os.fstat(fd).st_size
-        header: list[bytes | memoryview] = [] if good else [records.file_header(number, self._boot_id)]
+        file, good = self._written
+        if file != number:
+            good = os.fstat(fd).st_size
+        if not good:
+            parts = [records.file_header(number, self._boot_id), *parts]
+        self._written = (number, good)
         try:
-            write_all(fd, header + parts)
+            write_all(fd, parts)
         except OSError:
             os.ftruncate(fd, good)
             raise
+        self._written = (number, good + sum(map(len, parts)))
 
     def _make_file_locked(self, path: Path) -> int:
         """A descriptor of the new file *path*: the one that was opened ahead, if there is one. OSError."""
@@ -456,6 +467,11 @@ class LogReader:
 
 def write_all(fd: int, parts: list[bytes | memoryview]) -> None:
     """writev of any number of parts, looping on short writes."""
+    if len(parts) == 1:
+        done = os.write(fd, parts[0])
+        if done == len(parts[0]):
+            return
+        parts = [memoryview(parts[0])[done:]]
     pending = [memoryview(part) for part in parts if len(part)]
     while pending:
         written = os.writev(fd, pending[:_IOV_MAX])

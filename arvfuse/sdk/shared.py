@@ -254,7 +254,12 @@ class Shared:
         self, tree: int, seq: int, number: int, size: int, inline_bytes: int, *, boundary: bool = False
     ) -> None:  # fmt: skip
         with self._lock:
-            use = self._log_uses.setdefault(number, {}).setdefault(tree, LogUse())
+            uses = self._log_uses.get(number)
+            if uses is None:
+                uses = self._log_uses[number] = {}
+            use = uses.get(tree)
+            if use is None:
+                use = uses[tree] = LogUse()
             use.add(seq, size, boundary=boundary)
             if inline_bytes:
                 self._log_charges[number] += inline_bytes
