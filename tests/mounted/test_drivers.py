@@ -22,6 +22,7 @@ from arvfuse.drivers.unmounting import unmount
 from arvfuse.errors import Busy
 from tests.support import mounts
 from tests.support.driven import PATIENCE_S, Server, code_of
+from tests.support.programs import eventually
 from tests.support.sources import PACKAGE
 
 pytestmark = pytest.mark.mounted
@@ -204,6 +205,14 @@ def test_data_are_sought(server: Server, collection: Path) -> None:
         os.pwrite(file.fileno(), b"x" * 4096, 1 << 20)
         os.ftruncate(file.fileno(), 2 << 20)
     opened = os.open(collection / "f", os.O_RDONLY)
+
+    def is_written() -> bool:
+        try:
+            return os.lseek(opened, 0, os.SEEK_DATA) < 0
+        except OSError as failure:
+            return failure.errno == errno.EINVAL
+
+    eventually(lambda: not is_written())  # that the writer has closed it is told a moment later
     data, hole = (os.lseek(opened, 0, whence) for whence in (os.SEEK_DATA, os.SEEK_HOLE))
     assert (data, hole) == ((1 << 20, 0) if server.driver == "kernel" else (0, 2 << 20))
     assert os.lseek(opened, 1 << 20, os.SEEK_HOLE) == ((1 << 20) + 4096 if server.driver == "kernel" else 2 << 20)

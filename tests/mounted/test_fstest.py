@@ -14,13 +14,13 @@ from tests.support import mounts
 SMALL = ["--small", "--seed", "3"]
 
 
-@pytest.fixture(scope="module")
-def mountpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@pytest.fixture(scope="module", params=["kernel", "llfuse"])
+def mountpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One long-lived read-write mount; leaving it must commit everything."""
     top = tmp_path_factory.mktemp("stressed")
     (top / "store").mkdir()
     mounts.record(top / "mnt")
-    with mounted(top / "store", top / "mnt", "--read-write") as made:
+    with mounted(top / "store", top / "mnt", "--read-write", driver=request.param) as made:
         yield made
     assert mounts.mounted(top / "mnt") is None
     mounts.forget(top / "mnt")
