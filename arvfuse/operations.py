@@ -37,7 +37,7 @@ from arvfuse.fusedir.host import Alias, Child, Engine, Host, Settings
 from arvfuse.fusedir.names import NAME_MAX_BYTES, check_new_name
 from arvfuse.fusedir.projects import ProjectDir
 from arvfuse.fusedir.roots import RootDir
-from arvfuse.fusedir.trees import CollectionDir, TreeDir, rename_in_trees, tree_directory
+from arvfuse.fusedir.trees import CollectionDir, TreeDir, rename_in_trees, tree_behind, tree_directory
 from arvfuse.fusefile import FileHandle, GeneratedFile, GeneratedHandle, live_tree
 from arvfuse.inodes import Inodes
 from arvfuse.model.collections import Change
@@ -98,6 +98,22 @@ class Operations:
         found = rescue(self._lookup(directory, name), NoSuchEntry, lambda error: self._too_long(name, error))
         return then(found, lambda child: self._entry(directory, child))
 
+    def find(self, parent: int, name: bytes) -> Entry | float | None:
+        """What lookup() says, where that takes no more than a look into a table: the entry of a file, or for how many
+        seconds the kernel may remember that there is none; None: ask lookup()."""
+        directory = self._node(parent)
+        node = directory.root_node() if isinstance(directory, CollectionDir) else directory
+        if not isinstance(node, DirNode) or name.startswith(b"."):  # the names that have a meaning of their own
+            return None
+        file = live_tree(node).peek(node, name)
+        if file is None and len(name) <= NAME_MAX_BYTES:
+            return self.missing_keep_s(parent)
+        if not isinstance(file, FileNode):
+            return None
+        first = node is directory or self.host.is_first(node, directory)
+        self.host.inodes.remember(file)
+        return Entry(self._attr(file), self.host.timeout(self.host.settings.keep_s if first else 0.0))
+
     def missing_keep_s(self, parent: int) -> float:
         """How long the kernel may remember that a name is not in a directory: only where all changes are ours."""
         directory = self._directory(parent)
@@ -105,7 +121,6 @@ class Operations:
 
     def mkdir(self, parent: int, name: bytes, mode: int) -> Entry | Pending[Entry]:
         directory = self._changing(parent)
-        check_new_name(name)
         return then(directory.mkdir(name), lambda child: self._entry(directory, child))
 
     def mknod(self, parent: int, name: bytes, mode: int) -> Entry | Pending[Entry]:
@@ -113,7 +128,6 @@ class Operations:
         directory = self._changing(parent)
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             raise NotSupported(show(name), "only regular files and directories")
-        check_new_name(name)
         made = directory.create(name, mode=mode & _PERMISSION_BITS, exclusive=True)
         return then(made, lambda file: self._entry(directory, file))
 
@@ -160,7 +174,7 @@ class Operations:
         """The trees of which the kernel knows a node, or has one open, by number."""
         nodes: list[Any] = [*self.host.inodes.known(), *(opened.node for opened in list(self._files.values()))]
         nodes.extend(opened.directory for opened in self._directories.all())
-        return {tree.no for node in nodes if (tree := _tree_of(node)) is not None}
+        return {tree.no for node in nodes if (tree := tree_behind(node)) is not None}
 
     def tree_closed(self, live: LiveTree) -> None:
         """A tree that was not in use was closed."""
@@ -218,7 +232,6 @@ class Operations:
     def create(self, parent: int, name: bytes, mode: int, flags: int) -> Created | Pending[Created]:
         """Make a file and open it."""
         directory = self._changing(parent)
-        check_new_name(name)
         made = directory.create(name, mode=mode & _PERMISSION_BITS, exclusive=bool(flags & os.O_EXCL))
 
         def opened(file: FileNode) -> Created:
@@ -481,12 +494,3 @@ class Operations:
             return self._files[handle]
         except KeyError:
             raise StaleNode(f"handle {handle}") from None
-
-
-def _tree_of(node: Any) -> Any:
-    """The tree behind what the kernel knows or has open; None where there is none."""
-    if isinstance(node, CollectionDir):
-        return node.live
-    if isinstance(node, Alias | TreeDir):
-        return node.node.tree
-    return node.tree if isinstance(node, FileNode | DirNode) else None

@@ -248,7 +248,11 @@ class Host:
         try:
             return use()
         except NeedsIndex as needed:
-            return then(self.engine.read_directory(needed.directory), lambda _: self.reading(use))
+            return self.read_first(needed, lambda: self.reading(use))
+
+    def read_first(self, needed: NeedsIndex, go_on: Callable[[], U | Pending[U]]) -> U | Pending[U]:
+        """*go_on* when the names that were needed are there."""
+        return then(self.engine.read_directory(needed.directory), lambda _: go_on())
 
     def may_write(self, live: LiveTree) -> bool:
         return live.writable and not self.settings.read_only

@@ -26,6 +26,7 @@ from arvfuse.fusedir.host import Alias, Child, Host, Names, Position, RecordInfo
 from arvfuse.fusedir.names import RECORD_FILE, check_new_name
 from arvfuse.fusefile import GeneratedFile, live_tree
 from arvfuse.model.escapes import show
+from arvfuse.sdk.entries import NeedsIndex
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode, Node
 from arvfuse.sync import Rank, RankedLock
@@ -80,14 +81,14 @@ class TreeDir(Directory):
         return self.host.reading(lambda: self.live.names(self.node))
 
     def create(self, name: bytes, *, mode: int, exclusive: bool) -> FileNode | Pending[FileNode]:
-        self._check_change(check_new_name(name))
-
-        def create() -> FileNode:
-            file = self.live.create(self.node, name, mode=mode, exclusive=exclusive)
-            self._changed(name)
-            return file
-
-        return self.host.reading(create)
+        live = self.live
+        check_tree_change(live, self.node, check_new_name(name))
+        try:
+            file = live.create(self.node, name, mode=mode, exclusive=exclusive)
+        except NeedsIndex as needed:
+            return self.host.read_first(needed, lambda: self.create(name, mode=mode, exclusive=exclusive))
+        self._changed(name)
+        return file
 
     def mkdir(self, name: bytes) -> Child | Pending[Child]:
         self._check_change(check_new_name(name))
@@ -171,6 +172,11 @@ class CollectionDir(VirtualDir):
         if live is not None and not live.retired:
             return self._top(live)
         return then(self.host.engine.open_collection(self.identity), self._opened)
+
+    def root_node(self) -> DirNode | None:
+        """The root of the tree, if it is open."""
+        live = self.live
+        return live.root if live is not None and not live.retired else None
 
     def lookup(self, name: bytes) -> Child | Pending[Child]:
         if name == RECORD_FILE:
@@ -287,3 +293,12 @@ def tree_directory(host: Host, node: DirNode | Alias) -> TreeDir:
     if isinstance(node, Alias):
         return TreeDir(host, node.node, node.position, node.no)
     return TreeDir(host, node, None, node.no)
+
+
+def tree_behind(node: Any) -> LiveTree | None:
+    """The tree behind what the kernel knows or has open; None where there is none."""
+    if isinstance(node, CollectionDir):
+        return node.live
+    if isinstance(node, Alias | TreeDir):
+        return live_tree(node.node)
+    return live_tree(node) if isinstance(node, FileNode | DirNode) else None

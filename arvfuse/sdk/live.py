@@ -17,7 +17,7 @@ from arvfuse.model.escapes import show
 from arvfuse.model.manifests import Manifest
 from arvfuse.sdk.blocks import BufferBlock
 from arvfuse.sdk.content import ContentTree
-from arvfuse.sdk.entries import Snapshot
+from arvfuse.sdk.entries import NeedsIndex, Snapshot
 from arvfuse.sdk.nodes import DirNode, FileNode, Node, Path
 
 EARLY_SEAL_BYTES: Final = 4 << 20  # a tail of this size is sealed when its last writer closes
@@ -39,6 +39,17 @@ class LiveTree(ContentTree):
         """The node under *name*; NoSuchEntry."""
         with self.held(parent) as tree:
             return tree.child(parent, name)
+
+    def peek(self, parent: DirNode, name: bytes) -> Node | None:
+        """As lookup(), but None if there is nothing; *parent* itself if its names have to be fetched first."""
+        with self.held(parent) as tree:
+            entries = parent.entries
+            if entries is None:
+                try:
+                    entries = tree.table(parent)
+                except NeedsIndex:
+                    return parent
+            return entries.get(name)
 
     def entries(self, parent: DirNode) -> list[tuple[bytes, Node]]:
         """A sorted snapshot of a directory. Makes all its nodes: to list big ones there is `names`."""

@@ -31,7 +31,7 @@ from arvfuse.drivers.kernel.negotiation import Agreed, Wanted, agree
 from arvfuse.drivers.kernel.readers import Reader
 from arvfuse.drivers.kernel.wire import Fattr, Fopen, Op
 from arvfuse.errors import InvalidPath, NoSuchEntry, NotPermitted, NotSupported
-from arvfuse.fresh.node import Created, Opened
+from arvfuse.fresh.node import Created, Entry, Opened
 from arvfuse.operations import Operations
 
 log = logging.getLogger(__name__)
@@ -221,6 +221,11 @@ class Session:
 
     def _lookup(self, unique: int, node: int, body: Body) -> Reply:
         name = wire.split_name(body, 0)
+        at_once = self._operations.find(node, name)
+        if isinstance(at_once, Entry):
+            return self._encoder.entry(at_once)
+        if at_once is not None:
+            return self._encoder.missing(at_once)
         try:
             found = self._operations.lookup(node, name)
         except NoSuchEntry:

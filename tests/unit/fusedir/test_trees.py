@@ -13,7 +13,14 @@ import pytest
 
 from arvfuse.errors import NotPermitted, ReadOnly, StoreUnavailable
 from arvfuse.fusedir.host import Alias
-from arvfuse.fusedir.trees import CollectionDir, TreeDir, check_tree_change, rename_in_trees, tree_directory
+from arvfuse.fusedir.trees import (
+    CollectionDir,
+    TreeDir,
+    check_tree_change,
+    rename_in_trees,
+    tree_behind,
+    tree_directory,
+)
 from arvfuse.fusefile import GeneratedFile
 from arvfuse.sdk.nodes import DirNode
 from tests.support.engines import Mounted, now
@@ -203,3 +210,17 @@ def test_a_move_between_collections_is_told_where_it_was_not_asked(mounted: Moun
     assert mounted.told() == [(other, b"f")]
     assert mounted.names(first) == [b"d"]
     assert one.uuid != two.uuid
+
+
+def test_the_tree_behind_a_node_is_the_one_it_is_in_now(mounted: Mounted) -> None:
+    engine = mounted.engine
+    record = engine.new_collection("c")
+    number = mounted.walk(b"home", b"c")
+    place = mounted.ops.host.inodes.find(number)
+    assert isinstance(place, CollectionDir)
+    assert (tree_behind(place), place.root_node()) == (None, None)
+    mounted.write_file(number, b"f", b"x")
+    live = engine.open[record.uuid]
+    assert tree_behind(place) is tree_behind(live.root) is live
+    assert place.root_node() is live.root
+    assert tree_behind(mounted.ops.root) is None
