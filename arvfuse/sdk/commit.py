@@ -80,6 +80,7 @@ class Committer:
         self._puts: dict[int, Future[Stored]] = {}
         self._unsure: dict[str, int] = {}  # uuid -> seq of a save whose answer was lost
         self._set_aside: dict[tuple[int, str], CollectionRecord] = {}  # tree, text -> what keeps it
+        self._aside: set[int] = set()  # trees that go on in such a collection
         self._moved: list[Entry] = []  # what was packed and stands in no table yet
         self._log_fds: dict[int, int] = {}
         (directory / "spool").mkdir(parents=True, exist_ok=True)
@@ -193,7 +194,8 @@ class Committer:
         try:
             outcomes = self._save(trees, seq, texts, moved, saving)
             for tree, outcome in zip(trees, outcomes, strict=True):
-                if outcome.quarantined:  # no record says up to where it is safe; behind the save of what moved from it
+                # No record says up to where it is safe; behind the save of what moved from it.
+                if outcome.quarantined or tree.no in self._aside:
                     self._checkpoints.keep(tree.no, seq, pdh_of(texts[tree.no]), texts[tree.no])
                 elif tree.kind == "session" and tree.uuid is not None and saving.save:
                     self._checkpoints.note_saved(tree.no, seq, outcome.ours_pdh)
@@ -375,8 +377,13 @@ class Committer:
             if not outcome.effects:
                 tree.merge_base = outcome.pdh
         new = self.replica.rebase(tree, seq, outcome.ours_pdh, Manifest(text))
-        if outcome.quarantined:
-            new.uuid = None
+        if not outcome.quarantined:
+            return
+        new.uuid = None
+        if tree.kind == "record":  # what was accepted before anybody knew goes there too
+            made = self._set_aside[tree.no, outcome.ours_pdh]
+            new.uuid, new.version, new.merge_base = made.uuid, int(made.version), str(made.pdh)
+            self._aside.add(tree.no)
 
     # bytes
 

@@ -15,7 +15,7 @@ from arvfuse.model.collections import CollectionRecord, MountId
 from arvfuse.sdk.live import LiveTree
 from arvfuse.stores.memory import MemoryStore
 from tests.support.catalogs import FaultyCatalog
-from tests.support.sessions import Contents, Session, contents, put_file, recovered, saved_contents
+from tests.support.sessions import Contents, Session, contents, put_file, recover, recovered, saved_contents
 from tests.support.treemodel import BIG, apply_to_model, apply_to_tree, changes
 
 
@@ -154,6 +154,28 @@ def test_a_record_that_is_gone_gets_its_changes_kept_beside(place: Place) -> Non
     (kept,) = place.sound.collections()
     assert place.saved(kept) == {(b"a",): b"mine"}
     assert kept.uuid in outcome.quarantined
+
+
+@pytest.mark.parametrize("died", [False, True])
+def test_what_was_accepted_before_anybody_knew_is_kept_beside_too(place: Place, died: bool) -> None:
+    """Between the commit point and the answer that the record is gone."""
+    overwrite(place.tree, b"mine")
+    chosen, seq = place.session.workspace.commit_point([place.tree])
+    place.sound.trash(place.record.uuid)
+    put_file(place.tree, b"b", b"late")
+    (outcome,) = place.session.committer.commit([each.no for each in chosen], seq)
+    place.session.workspace.take([outcome])
+    assert outcome.quarantined is not None
+    assert not place.tree.writable
+    if not died:
+        place.session.committed()
+        (kept,) = place.sound.collections()
+        assert place.saved(kept) == {(b"a",): b"mine", (b"b",): b"late"}
+    place.session.close()
+    recover(place.session.directory, store=place.session.store, catalog=place.sound)
+    contents = [place.saved(kept) for kept in place.sound.collections()]
+    assert {(b"a",): b"mine", (b"b",): b"late"} in contents
+    assert len(contents) == 1 + died
 
 
 def test_a_record_that_is_gone_leaves_nothing_beside_if_nothing_would_be_lost(place: Place) -> None:
