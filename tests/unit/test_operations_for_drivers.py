@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from arvfuse.errors import IsADirectory, NoSuchOffset, ReadOnly, StaleNode, StoreUnavailable
+from arvfuse.fresh.node import Entry
 from arvfuse.model.manifests import Manifest
 from arvfuse.operations import Operations
 from tests.support.engines import Mounted, now

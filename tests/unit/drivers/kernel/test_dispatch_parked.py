@@ -34,6 +34,9 @@ class Waiting:
         self.told: list[Exception] = []
         self.before: Any = lambda: None
 
+    def find(self, parent: int, name: bytes) -> None:
+        """Nothing is found at once."""
+
     def lost(self, handle: int, failure: Exception) -> None:
         self.told.append(failure)
 
