@@ -8,6 +8,7 @@ All cases run on the embedded store, in a directory of their own (TMPDIR), with 
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import arvfuse
 from bench import cases, data_cases, file_cases, peers, service_cases
 from bench.bare_transport import LATENCIES
 from bench.mounting import CommandFailed, offers, workplace
@@ -117,7 +119,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare(run: Run) -> None:
-    """An empty store for the cases that have one together; what the drivers are."""
+    """An empty store for the cases that have one together; what the drivers are. Bytecode is made first, as an
+    installation makes it: an environment may forbid it to programs."""
+    compileall.compile_dir(Path(arvfuse.__file__).parent, quiet=1)
     cases.prepare(run.top)
     kernel, llfuse = offers("kernel", run.top), offers("llfuse", run.top)
     resolved = {"auto": "kernel" if kernel else "llfuse"}.get(run.driver, run.driver)

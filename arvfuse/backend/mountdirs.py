@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +53,7 @@ def create(store: Path) -> MountDirectory:
     try:
         mounts.mkdir(exist_ok=True)
         while True:
-            mount = MountId("".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH)))
+            mount = MountId("".join(_ALPHABET[byte % len(_ALPHABET)] for byte in os.urandom(_ID_LENGTH)))
             hidden, path = mounts / f"{_HIDDEN}{mount}", mounts / mount
             if path.exists():
                 continue
