@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 
 import pytest
 
-from arvfuse.catalogs import feed
+from arvfuse.catalogs import feed, rows
 from arvfuse.catalogs.feed import BATCH, LOOK_EVERY_S, ChangeSource, PollingFeed, SqliteChanges
 from arvfuse.catalogs.sqlite import FILE_NAME, SqliteCatalog
 from arvfuse.errors import Damaged, StoreUnavailable
@@ -117,3 +118,24 @@ def test_a_failed_look_misses_nothing(catalog, tmp_path, clock):
     source.close()
     with pytest.raises(StoreUnavailable):
         source.poll()
+
+
+def test_files_that_nobody_wrote_to_are_not_read(catalog, tmp_path, clock, monkeypatch):
+    path = tmp_path / FILE_NAME
+    catalog.create(name="before")
+    old = 1_000_000_000
+    for file in (path, tmp_path / f"{FILE_NAME}-wal"):
+        os.utime(file, ns=(old, old))
+    changes = SqliteChanges(path, clock, read_only=False)
+    try:
+        assert changes.poll() == []
+        asked = []
+        monkeypatch.setattr(rows, "events_after", lambda *args: asked.append(args) or [])
+        assert changes.poll() == []
+        assert asked == []
+        monkeypatch.undo()
+        for name in ("one", "two"):  # perhaps within the same tick of the clock
+            made = catalog.create(name=name)
+            assert [change.uuid for change in changes.poll()] == [made.uuid]
+    finally:
+        changes.close()
