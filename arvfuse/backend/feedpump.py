@@ -16,7 +16,7 @@ from arvfuse.ports import ChangeFeed
 
 log = logging.getLogger(__name__)
 
-_LOOK_S: Final = 1.0
+_LOOK_S: Final = 15.0
 _OUTAGE_S: Final = 5.0
 _BATCH: Final = 500
 

@@ -1,4 +1,4 @@
-"""Change feeds that look: four times a second, at something cheap.
+"""Change feeds that look: four times a second, at something cheap, or when the system tells of a write (``watching``).
 
 The feed of the SQLite catalog looks whether its files changed, then reads ``data_version``, which moves when any other
 connection of any process commits, and only then the events. A feed that was left behind by the pruning of events hands
@@ -18,6 +18,7 @@ from typing import Final, Protocol
 
 from arvfuse.catalogs import rows, rules
 from arvfuse.catalogs.connections import Connections
+from arvfuse.catalogs.watching import FileWatch
 from arvfuse.errors import StoreUnavailable
 from arvfuse.model.collections import Change, CollectionRecord, ProjectRecord
 from arvfuse.ports import Clock
@@ -25,6 +26,8 @@ from arvfuse.sync import Rank, RankedLock, wait_until
 
 LOOK_EVERY_S: Final = 0.25
 BATCH: Final = 10_000
+_LOOK_ANYWAY_S: Final = 15.0
+_APART_S: Final = 0.05
 
 
 _SETTLED_NS: Final = 100_000_000
@@ -44,11 +47,12 @@ class ChangeSource(Protocol):
 
 
 class PollingFeed:
-    """The port ``ChangeFeed`` over a ChangeSource, which it owns."""
+    """The port ``ChangeFeed`` over a ChangeSource, which it owns. *watch*, its own too, tells when looking pays."""
 
-    def __init__(self, source: ChangeSource, clock: Clock) -> None:
+    def __init__(self, source: ChangeSource, clock: Clock, watch: FileWatch | None = None) -> None:
         self._source: Final = source
         self._clock: Final = clock
+        self._watch: Final = watch
         self._wake: Final = threading.Condition(RankedLock(Rank.LEAF))  # type: ignore[arg-type]  # is a lock by shape
         self._closed = False  # guarded by: _wake; goes to True once
 
@@ -65,7 +69,10 @@ class PollingFeed:
             now = self._clock.monotonic()
             if changes or now >= deadline:
                 return changes
-            self._pause(min(now + LOOK_EVERY_S, deadline))
+            if self._watch is None:
+                self._pause(min(now + LOOK_EVERY_S, deadline))
+            elif self._watch.wait(min(deadline - now, _LOOK_ANYWAY_S)):
+                self._pause(now + _APART_S)  # who writes often is not looked at as often
         return []
 
     def close(self) -> None:
@@ -73,6 +80,8 @@ class PollingFeed:
         with self._wake:
             self._closed = True
             self._wake.notify_all()
+        if self._watch is not None:
+            self._watch.wake()  # it stays open: who waits on it may be about to look at it
         self._source.close()
 
     def _pause(self, until: float) -> None:

@@ -17,6 +17,8 @@ from typing import Any, Final
 from arvfuse.catalogs import identity, rows, rules, schema
 from arvfuse.catalogs.feed import PollingFeed, SqliteChanges
 from arvfuse.catalogs.manifestfiles import ManifestFiles, pdh_of_stripped
+from arvfuse.catalogs.watching import make_watch
+from arvfuse.clock import SystemClock
 from arvfuse.errors import DirectoryNotEmpty
 from arvfuse.model.collections import (
     PDH,
@@ -320,7 +322,8 @@ class SqliteCatalog:
     def feed(self) -> ChangeFeed:
         """Changes from now on. The caller closes it."""
         source = SqliteChanges(self._path, self._clock, read_only=self._read_only)
-        return PollingFeed(source, self._clock)
+        watch = make_watch(self._path.parent) if isinstance(self._clock, SystemClock) else None
+        return PollingFeed(source, self._clock, watch)
 
     def close(self) -> None:
         """Feeds are closed by those who made them. May be called again."""

@@ -9,6 +9,7 @@ import pytest
 from arvfuse.catalogs import feed, rows
 from arvfuse.catalogs.feed import BATCH, LOOK_EVERY_S, ChangeSource, PollingFeed, SqliteChanges
 from arvfuse.catalogs.sqlite import FILE_NAME, SqliteCatalog
+from arvfuse.clock import SystemClock
 from arvfuse.errors import Damaged, StoreUnavailable
 from tests.support.clock import FakeClock
 
@@ -139,3 +140,28 @@ def test_files_that_nobody_wrote_to_are_not_read(catalog, tmp_path, clock, monke
             assert [change.uuid for change in changes.poll()] == [made.uuid]
     finally:
         changes.close()
+
+
+class Watch:
+    """Says when to look."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.waited = []
+        self.woken = False
+
+    def wait(self, timeout_s):
+        self.waited.append(timeout_s)
+        return self.answers.pop(0)
+
+    def wake(self):
+        self.woken = True
+
+
+def test_where_the_system_tells_of_writes_nothing_is_looked_at_before():
+    watch = Watch(False, True)
+    polling = PollingFeed(Script([], [], ["change"]), SystemClock(), watch)
+    assert polling.wait(60) == ["change"]
+    assert watch.waited == [15, 15]
+    polling.close()
+    assert watch.woken
