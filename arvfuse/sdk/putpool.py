@@ -20,6 +20,7 @@ from arvfuse.ports import BlockStore
 
 PUT_THREADS: Final = 2
 _BUFFER_BYTES: Final = 1 << 20
+_GATHER_BYTES: Final = 1 << 18
 
 
 class Pool(Protocol):
@@ -82,7 +83,7 @@ def put_parts(store: BlockStore, temporary: Path, parts: Iterable[memoryview | b
     hasher = BlockHasher()
     try:
         with open(temporary, "xb", buffering=0) as file:
-            for part in parts:
+            for part in gathered(parts):
                 view = memoryview(part)
                 hasher.update(view)
                 while len(view):
@@ -91,6 +92,23 @@ def put_parts(store: BlockStore, temporary: Path, parts: Iterable[memoryview | b
         return store.adopt(temporary, hasher.digest(), hasher.size, hasher.checks())
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def gathered(parts: Iterable[memoryview | bytes], size: int = _GATHER_BYTES) -> Iterable[memoryview | bytes]:
+    """The same bytes in portions of *size* or more, but for the last: many small ones are hashed and written together.
+
+    A part is done with when the next is asked for, so its buffer may be used again."""
+    held = bytearray()
+    for part in parts:
+        if not held and len(part) >= size:
+            yield part
+            continue
+        held += part
+        if len(held) >= size:
+            yield bytes(held)
+            held.clear()
+    if held:
+        yield bytes(held)
 
 
 def _read(path: Path, fd: int, ranges: Sequence[tuple[int, int]]) -> Iterable[memoryview]:

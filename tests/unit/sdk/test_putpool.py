@@ -12,7 +12,7 @@ import pytest
 
 from arvfuse.errors import Damaged, StoreUnavailable
 from arvfuse.model.checks import piece_checks
-from arvfuse.sdk.putpool import PUT_THREADS, Pool, PutPool, Stored, put_parts, put_ranges
+from arvfuse.sdk.putpool import PUT_THREADS, Pool, PutPool, Stored, gathered, put_parts, put_ranges
 from arvfuse.stores.faulty import Faulty
 from arvfuse.stores.memory import MemoryStore
 from tests.support.stepper import Stepper
@@ -142,3 +142,21 @@ def test_a_stepper_is_a_pool_too() -> None:
     job = pool.submit(md5, b"")
     assert (job.done(), steps.run_until_idle(), job.result()) == (False, 1, md5(b""))
     pool.close()
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [3, 4, 5], [10, 1, 10, 1], [9, 10], [25], [0, 0, 1]])
+def test_small_parts_are_gathered_and_the_bytes_stay_the_same(sizes):
+    reused = bytearray(max(sizes, default=0))
+    wanted = b""
+
+    def parts():
+        nonlocal wanted
+        for number, size in enumerate(sizes):
+            reused[:size] = bytes([number]) * size
+            wanted += reused[:size]
+            yield memoryview(reused)[:size]
+
+    portions = [bytes(portion) for portion in gathered(parts(), 10)]
+    assert b"".join(portions) == wanted
+    assert all(len(portion) >= 10 for portion in portions[:-1])
+    assert all(portions)
