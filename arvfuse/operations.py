@@ -340,7 +340,11 @@ class Operations:
 
     def listed_entry(self, handle: int, listed: Listed, number: int = 0) -> Entry | None:
         """What look-up would say of a name that readdir() listed, if it can be said at once; counts as known then."""
-        directory = self._directories.find(handle).directory if handle else self._directory(number)
+        opened = self._directories.find(handle) if handle else None
+        at_once = self.find(opened.no if opened is not None else number, listed.name)
+        if isinstance(at_once, Entry):
+            return at_once
+        directory = opened.directory if opened is not None else self._directory(number)
         try:
             found = directory.lookup(listed.name)
         except NoSuchEntry:
