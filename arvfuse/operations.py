@@ -98,14 +98,14 @@ class Operations:
         found = rescue(self._lookup(directory, name), NoSuchEntry, lambda error: self._too_long(name, error))
         return then(found, lambda child: self._entry(directory, child))
 
-    def find(self, parent: int, name: bytes) -> Entry | float | None:
+    def find(self, parent: int, name: bytes, number: int = 0) -> Entry | float | None:
         """What lookup() says, where that takes no more than a look into a table: the entry of a file, or for how many
-        seconds the kernel may remember that there is none; None: ask lookup()."""
+        seconds the kernel may remember that there is none; None: ask lookup(). *number*: that of the name, if known."""
         directory = self._node(parent)
         node = directory.root_node() if isinstance(directory, CollectionDir) else directory
         if not isinstance(node, DirNode) or name.startswith(b"."):  # the names that have a meaning of their own
             return None
-        file = live_tree(node).peek(node, name)
+        file = live_tree(node).peek(node, name, number)
         if file is None and len(name) <= NAME_MAX_BYTES:
             return self.missing_keep_s(parent)
         if not isinstance(file, FileNode):
@@ -341,7 +341,7 @@ class Operations:
     def listed_entry(self, handle: int, listed: Listed, number: int = 0) -> Entry | None:
         """What look-up would say of a name that readdir() listed, if it can be said at once; counts as known then."""
         opened = self._directories.find(handle) if handle else None
-        at_once = self.find(opened.no if opened is not None else number, listed.name)
+        at_once = self.find(opened.no if opened is not None else number, listed.name, listed.no)
         if isinstance(at_once, Entry):
             return at_once
         directory = opened.directory if opened is not None else self._directory(number)

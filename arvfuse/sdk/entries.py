@@ -68,11 +68,14 @@ class Entries:
         """The names in order."""
         return (name for name, _, _ in self.walk())
 
-    def get(self, name: bytes) -> Node | None:
-        """The node under *name*, made if only the index knows it."""
+    def get(self, name: bytes, number: int = 0) -> Node | None:
+        """The node under *name*, made if only the index knows it. *number*: what a listing said of it, which tells
+        where it stands."""
         node = self.nodes.get(name)
         if node is None:
-            at = self._position(name)
+            at = self._listed_at(name, number) if number else -1
+            if at < 0:
+                at = self._position(name)
             if at < 0:
                 return None
             node = self.nodes[name] = self._owner.make(self, name, at)
@@ -164,6 +167,13 @@ class Entries:
 
     def _own_names(self) -> Iterator[bytes]:
         return (name for name in self.nodes if self._position(name) < 0) if self.own else iter(())
+
+    def _listed_at(self, name: bytes, number: int) -> int:
+        """Where the index speaks for *name*, if it gave it that number; -1 if that is to be found out."""
+        at = number - self.first
+        if not self.first or not 0 <= at < len(self.index) or self.index.name(at) != name:
+            return -1
+        return -1 if self._gone is not None and name in self._gone else at
 
     def _position(self, name: bytes) -> int:
         """Where the index speaks for *name*, -1 if it does not."""

@@ -40,8 +40,9 @@ class LiveTree(ContentTree):
         with self.held(parent) as tree:
             return tree.child(parent, name)
 
-    def peek(self, parent: DirNode, name: bytes) -> Node | None:
-        """As lookup(), but None if there is nothing; *parent* itself if its names have to be fetched first."""
+    def peek(self, parent: DirNode, name: bytes, number: int = 0) -> Node | None:
+        """As lookup(), but None if there is nothing; *parent* itself if its names have to be fetched first. *number*:
+        see Entries.get."""
         with self.held(parent) as tree:
             entries = parent.entries
             if entries is None:
@@ -49,7 +50,7 @@ class LiveTree(ContentTree):
                     entries = tree.table(parent)
                 except NeedsIndex:
                     return parent
-            return entries.get(name)
+            return entries.get(name, number)
 
     def entries(self, parent: DirNode) -> list[tuple[bytes, Node]]:
         """A sorted snapshot of a directory. Makes all its nodes: to list big ones there is `names`."""
