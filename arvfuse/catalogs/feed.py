@@ -26,12 +26,12 @@ from arvfuse.sync import Rank, RankedLock, wait_until
 
 LOOK_EVERY_S: Final = 0.25
 BATCH: Final = 10_000
-_LOOK_ANYWAY_S: Final = 15.0
-_APART_S: Final = 0.05
+_ACTIVE_S: Final = 15.0
+"""For so long after a write it is looked at: a commit is written first, then flushed, and shows after that."""
+_ASK_ANYWAY_S: Final = 60.0
 
 
-_SETTLED_NS: Final = 100_000_000
-"""Two changes of a file within one tick of the system's clock (at most 10 ms) leave one time behind."""
+_SETTLED_NS: Final = int(_ACTIVE_S * 1e9)
 
 _Files = tuple[tuple[int, int, int], ...]  # inode, modification time and size of the database and its log
 
@@ -53,6 +53,7 @@ class PollingFeed:
         self._source: Final = source
         self._clock: Final = clock
         self._watch: Final = watch
+        self._active_until = 0.0  # confined to the thread that waits
         self._wake: Final = threading.Condition(RankedLock(Rank.LEAF))  # type: ignore[arg-type]  # is a lock by shape
         self._closed = False  # guarded by: _wake; goes to True once
 
@@ -69,10 +70,10 @@ class PollingFeed:
             now = self._clock.monotonic()
             if changes or now >= deadline:
                 return changes
-            if self._watch is None:
+            if self._watch is None or now < self._active_until:
                 self._pause(min(now + LOOK_EVERY_S, deadline))
-            elif self._watch.wait(min(deadline - now, _LOOK_ANYWAY_S)):
-                self._pause(now + _APART_S)  # who writes often is not looked at as often
+            elif self._watch.wait(min(deadline - now, _ACTIVE_S)):
+                self._active_until = self._clock.monotonic() + _ACTIVE_S
         return []
 
     def close(self) -> None:
@@ -100,15 +101,16 @@ class SqliteChanges:
         self._path: Final = path
         self._looked: tuple[sqlite3.Connection, int] | None = None
         self._files: _Files | None = None  # as they were before the last poll, if all was told then
+        self._asked_at = 0.0
         with self._connections.reading() as db:
             self._after = rows.newest_event(db)
 
     def poll(self) -> Sequence[Change]:
         """See ``ChangeSource``; at most *batch* events."""
-        files = _files(self._path)
-        if files is not None and files == self._files:
+        files, now = _files(self._path), time.monotonic()
+        if files is not None and files == self._files and now - self._asked_at < _ASK_ANYWAY_S:
             return []
-        self._files = None
+        self._files, self._asked_at = None, now
         told = self._poll()
         if not told and files is not None and time.time_ns() - max(mtime_ns for _, mtime_ns, _ in files) > _SETTLED_NS:
             self._files = files
