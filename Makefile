@@ -21,7 +21,9 @@ test: setup
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory tests
 
+# Bytecode first, as an installation makes it: hundreds of mounts are started, and an environment may forbid it to programs.
 tests: setup
+	$(BIN)/python -m compileall -q arvfuse
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m "not stress"
 	$(BIN)/coverage report --skip-covered
