@@ -87,7 +87,7 @@ def idle(run: Run) -> None:
         collection = place.fresh("idle")
         work.create(work.names(collection, 200))
         commit(collection)
-        time.sleep(3)
+        time.sleep(10)  # for some seconds after a write the catalog is looked at four times a second
         pids = mount_processes(place.top.parent)
         before = running_seconds(pids)
         time.sleep(seconds)

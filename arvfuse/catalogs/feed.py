@@ -26,9 +26,9 @@ from arvfuse.sync import Rank, RankedLock, wait_until
 
 LOOK_EVERY_S: Final = 0.25
 BATCH: Final = 10_000
-_ACTIVE_S: Final = 15.0
+_ACTIVE_S: Final = 5.0
 """For so long after a write it is looked at: a commit is written first, then flushed, and shows after that."""
-_ASK_ANYWAY_S: Final = 60.0
+_ASK_ANYWAY_S: Final = 15.0
 
 
 _SETTLED_NS: Final = int(_ACTIVE_S * 1e9)
@@ -72,7 +72,7 @@ class PollingFeed:
                 return changes
             if self._watch is None or now < self._active_until:
                 self._pause(min(now + LOOK_EVERY_S, deadline))
-            elif self._watch.wait(min(deadline - now, _ACTIVE_S)):
+            elif self._watch.wait(min(deadline - now, _ASK_ANYWAY_S)):
                 self._active_until = self._clock.monotonic() + _ACTIVE_S
         return []
 
