@@ -13,21 +13,20 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import struct
 from pathlib import Path
 from typing import Final
+
+from arvfuse.drivers.kernel import wire
 
 log = logging.getLogger(__name__)
 
 DEVICE: Final = "/dev/fuse"
-INVAL_INODE: Final = 2
-INVAL_ENTRY: Final = 3
-# Linux 6.2 and later: the name is asked for again when it is used, and what is mounted below it stays. Before, the
-# field was padding that nobody read.
-EXPIRE_ONLY: Final = 1
-_HEADER: Final = struct.Struct("=IiQ")  # length, notice code, unique 0: no request
-_INODE: Final = struct.Struct("=Qqq")
-_ENTRY: Final = struct.Struct("=QII")
+INVAL_INODE: Final = int(wire.Notify.INVAL_INODE)
+INVAL_ENTRY: Final = int(wire.Notify.INVAL_ENTRY)
+EXPIRE_ONLY: Final = wire.EXPIRE_ONLY
+_HEADER: Final = wire.OUT_HEADER  # with a notice's code for an error, and unique 0: no request
+_INODE: Final = wire.INVAL_INODE_OUT
+_ENTRY: Final = wire.INVAL_ENTRY_OUT
 _EXPECTED: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.ENOTCONN, errno.ENOTDIR, errno.EBADF})
 
 
