@@ -132,6 +132,50 @@ def test_whoever_waits_can_be_interrupted(holding: tuple[Server, subprocess.Pope
     server.unmount()
 
 
+def test_a_signal_that_is_handled_or_a_stop_ends_no_call(
+    holding: tuple[Server, subprocess.Popen[bytes]],
+) -> None:
+    """As on other file systems: what runs on Go gets signals all the time, and a shell stops and continues its jobs."""
+    server, first = holding
+    code = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: None)\n"
+        "print('here', flush=True)\n"
+        "os.mkdir(sys.argv[1])\n"  # the interpreter does not try that again after EINTR
+    )
+    place = server.mountpoint / "home" / "made"
+    program = [sys.executable, "-c", code, place]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == b"here\n"
+        while server.status()["parked"] < 2:
+            pass
+        for number in (signal.SIGUSR1, signal.SIGSTOP, signal.SIGCONT):
+            waiting.send_signal(number)
+            (server.mountpoint / "by_id").stat()
+        assert server.status()["parked"] == 2
+        server.tell("release")
+        assert waiting.wait(PATIENCE_S) == 0, waiting.stderr
+    assert first.wait(PATIENCE_S) == 0
+    assert place.is_dir()
+    server.unmount()
+
+
+def test_whoever_has_handled_a_signal_can_still_be_killed(
+    holding: tuple[Server, subprocess.Popen[bytes]],
+) -> None:
+    """The kernel tells of the first signal of a request alone."""
+    server, waiting = holding
+    waiting.send_signal(signal.SIGSTOP)
+    waiting.send_signal(signal.SIGCONT)
+    (server.mountpoint / "by_id").stat()
+    waiting.kill()
+    eventually(lambda: server.status()["parked"] == 0)
+    assert waiting.wait(PATIENCE_S) == -signal.SIGKILL
+    server.tell("release")
+    server.unmount()
+
+
 def test_a_mount_with_a_parked_request_is_busy_and_ends_lazily(holding: tuple[Server, subprocess.Popen[bytes]]) -> None:
     server, waiting = holding
     with pytest.raises(Busy):

@@ -4,8 +4,8 @@
 [files=NUMBER]``: prints ``ready``, serves until it is unmounted, prints ``ended``. Each line on standard input is
 obeyed and answered by one: ``notices N`` queues N notices for names of the root; ``hold`` makes requests to the
 backend wait, ``waiting`` says whether one does, ``release`` answers them; ``fail`` makes the next write fail; ``full``
-fills the spool, ``room`` empties it; ``status`` is the driver's; ``log`` counts the operations called since it was
-asked last.
+fills the spool, ``room`` empties it; ``status`` is the driver's, after a tick; ``log`` counts the operations called
+since it was asked last.
 """
 
 from __future__ import annotations
@@ -124,6 +124,7 @@ def obey(engine: FakeEngine, notices: Notifier, operations: Watched, driver: Any
         elif words[0] == "room":
             spool.credit(spool.limit + 1)
         elif words[0] == "status":
+            driver.tick(30.0)  # as an engine does now and then
             said = json.dumps(driver.status())
         elif words[0] == "log":
             said, operations.calls = json.dumps(operations.calls), Counter()

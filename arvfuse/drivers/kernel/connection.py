@@ -1,7 +1,8 @@
 """Replies on the connection of one mount, and the requests whose answer has to wait.
 
-A parked request is answered by whoever settles its Pending; an INTERRUPT answers it at once: with EINTR, or with what
-holds already (bytes that were accepted stay accepted). What is settled when nobody wants it any more is undone.
+A parked request is answered by whoever settles its Pending. If its caller is to end meanwhile (an INTERRUPT says that
+there is a signal, ``callers`` which kind) it is answered with EINTR; whoever waits only for room (bytes that were
+accepted stay accepted) is answered at any signal. What is settled when nobody wants it any more is undone.
 
 Threading: any thread. The lock is a leaf, taken for parked requests only; it makes sure that no reply is written to a
 descriptor that was closed, and perhaps given to somebody else, meanwhile. Who answers at once is a reader, and the
@@ -22,6 +23,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from arvfuse.drivers.errnos import reply_for
 from arvfuse.drivers.kernel import wire
+from arvfuse.drivers.kernel.callers import is_dying
 from arvfuse.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ class _Parked(NamedTuple):
     what: str
     since: float
     accepted: bool
+    caller: int = 0  # a thread; 0: not known yet, or for good
+    interrupted: bool = False  # by a signal that its caller handles; the kernel will not tell of another
 
 
 class Connection:
@@ -101,21 +105,49 @@ class Connection:
             if self._closed:
                 return
             interrupted = unique in self._interrupted
-            if not interrupted:
-                self._parked[unique] = _Parked(early, what, time.monotonic(), accepted is not None)
-        if interrupted:
+            at_once = interrupted and accepted is not None
+            if not at_once:
+                parked = _Parked(early, what, time.monotonic(), accepted is not None, interrupted=interrupted)
+                self._parked[unique] = parked
+        if at_once:
             self._send(early)
         undo = self._undo if accepted is None else _keep
         pending.add_done_callback(lambda done: self._settled(unique, done, encode, what, undo))
 
-    def interrupt(self, unique: int) -> None:
-        """The caller of that request has a signal to handle."""
+    def waits(self, unique: int, caller: int) -> None:
+        """*caller* is the thread that waits for the answer to that request, if it is parked."""
         with self._lock:
-            parked = self._parked.pop(unique, None)
+            parked = self._parked.get(unique)
+            if parked is not None:
+                self._parked[unique] = parked = parked._replace(caller=caller)
+                if parked.interrupted:
+                    self._end_if_dying_locked(unique, parked)
+
+    def interrupt(self, unique: int) -> None:
+        """The caller of that request has a signal to handle, or to end by."""
+        with self._lock:
+            parked = self._parked.get(unique)
             if parked is None:
                 self._interrupted.append(unique)  # it is being answered, or about to be parked
-            else:
+            elif parked.accepted:
+                del self._parked[unique]
                 self._send(parked.early)
+            else:
+                self._parked[unique] = parked._replace(interrupted=True)
+                self._end_if_dying_locked(unique, parked)
+
+    def end_dying(self) -> None:
+        """Answer those whose caller is to end by another signal than the one that the kernel told of."""
+        if self._parked:
+            with self._lock:
+                for unique, parked in list(self._parked.items()):
+                    if parked.interrupted:
+                        self._end_if_dying_locked(unique, parked)
+
+    def _end_if_dying_locked(self, unique: int, parked: _Parked) -> None:
+        if is_dying(parked.caller):
+            del self._parked[unique]
+            self._send(parked.early)
 
     def fail_stalled(self, bound_s: float) -> None:
         """Answer what has waited for *bound_s* seconds with an error: an outage is never a hang (C4).

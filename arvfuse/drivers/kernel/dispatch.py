@@ -127,7 +127,8 @@ class Session:
         return True
 
     def fail_stalled(self, bound_s: float) -> None:
-        """See Connection.fail_stalled; called now and then."""
+        """See Connection.fail_stalled and end_dying; called now and then."""
+        self._connection.end_dying()
         self._connection.fail_stalled(bound_s)
 
     def ended(self) -> None:
@@ -146,7 +147,7 @@ class Session:
         try:
             if size < _HEADER_BYTES:
                 raise struct.error("too short for a header")
-            length, opcode, unique, node, _uid, _gid, _pid, _extensions, _ = wire.IN_HEADER.unpack_from(view)
+            length, opcode, unique, node, _uid, _gid, caller, _extensions, _ = wire.IN_HEADER.unpack_from(view)
             if opcode in wire.UNANSWERED:
                 unique = 0
             if length != size:
@@ -167,6 +168,8 @@ class Session:
             return
         if reply is not None:
             self._connection.reply(unique, reply)
+        elif unique:
+            self._connection.waits(unique, caller)
 
     def _hand_over(self) -> None:
         """What follows may wait for a disk: another reader leads meanwhile."""

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from arvfuse.drivers.kernel import connection
 from arvfuse.drivers.kernel.connection import Connection, Reply
 from arvfuse.errors import NoSuchEntry, StoreUnavailable
 
@@ -72,17 +73,48 @@ def test_a_parked_request_is_answered_by_who_settles_it(kernel):
     assert kernel.undone == []
 
 
-@pytest.mark.parametrize("early", [False, True])
-def test_an_interrupt_answers_at_once_and_what_comes_later_is_undone(kernel, early):
+@pytest.fixture
+def dying(monkeypatch):
+    """The threads that are to end."""
+    threads = set()
+    monkeypatch.setattr(connection, "is_dying", threads.__contains__)
+    return threads
+
+
+@pytest.mark.parametrize("order", ["interrupt park waits", "park interrupt waits", "park waits interrupt"])
+def test_the_end_of_its_caller_answers_a_request_at_once_and_what_comes_later_is_undone(kernel, dying, order):
     waiting = Future()
-    if early:  # the signal overtook the request
-        kernel.connection.interrupt(1)
-    kernel.connection.park(1, waiting, encode, "lookup")
-    if not early:
-        kernel.connection.interrupt(1)
+    dying.add(77)
+    for step in order.split():
+        assert kernel.heard() == []
+        if step == "park":
+            kernel.connection.park(1, waiting, encode, "lookup")
+        elif step == "waits":
+            kernel.connection.waits(1, 77)
+        else:
+            kernel.connection.interrupt(1)
     assert kernel.heard() == [(1, errno.EINTR, b"")]
     waiting.set_result(b"x")
     assert (kernel.heard(), kernel.undone) == ([], [b"x"])
+
+
+def test_a_signal_that_its_caller_handles_ends_no_request(kernel, dying):
+    waiting, other = Future(), Future()
+    kernel.connection.park(1, waiting, encode, "lookup")
+    kernel.connection.park(2, other, encode, "lookup")
+    for unique, caller in ((1, 77), (2, 78)):
+        kernel.connection.waits(unique, caller)
+        kernel.connection.interrupt(unique)
+    kernel.connection.end_dying()
+    assert kernel.heard() == []
+    dying.add(78)
+    kernel.connection.end_dying()
+    assert kernel.heard() == [(2, errno.EINTR, b"")]
+    waiting.set_result(b"x")
+    assert kernel.heard() == [(1, 0, b"<x>")]
+    kernel.connection.end_dying()
+    kernel.connection.waits(1, 78)
+    assert kernel.heard() == []
 
 
 def test_bytes_that_were_accepted_stay_so_whatever_interrupts_the_wait(kernel):

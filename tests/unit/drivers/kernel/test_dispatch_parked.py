@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from arvfuse.drivers.kernel import wire
+from arvfuse.drivers.kernel import connection, wire
 from arvfuse.drivers.kernel.dispatch import Session
 from arvfuse.drivers.kernel.negotiation import Wanted
 from arvfuse.drivers.kernel.wire import Op
@@ -54,6 +54,14 @@ class Waiting:
 @pytest.fixture
 def waiting() -> Waiting:
     return Waiting()
+
+
+@pytest.fixture(autouse=True)
+def dying(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The threads that are to end; that of every request here is 1."""
+    threads = {1}
+    monkeypatch.setattr(connection, "is_dying", threads.__contains__)
+    return threads
 
 
 @pytest.fixture
@@ -105,6 +113,18 @@ def test_an_interrupt_answers_what_is_parked(kernel: FakeKernel, waiting: Waitin
     waiting.pending.set_result(ENTRY)
     assert kernel.answers() == []
     assert waiting.undone == [ENTRY]
+
+
+def test_a_signal_that_is_handled_waits_for_the_answer(kernel: FakeKernel, waiting: Waiting, dying: set[int]) -> None:
+    dying.clear()
+    unique = kernel.send(Op.LOOKUP, 1, b"name\0")
+    interrupt(kernel, unique)
+    kernel.session.fail_stalled(1000)
+    assert kernel.answers() == []
+    dying.add(1)
+    kernel.session.fail_stalled(1000)
+    (answer,) = kernel.answers()
+    assert (answer.unique, answer.error) == (unique, errno.EINTR)
 
 
 def test_an_interrupt_may_be_read_before_its_request_is_parked(kernel: FakeKernel, waiting: Waiting) -> None:
