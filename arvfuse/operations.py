@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from arvfuse.errors import (
@@ -22,7 +22,6 @@ from arvfuse.errors import (
     IsADirectory,
     NameTooLong,
     NoSuchEntry,
-    NotADirectory,
     NotPermitted,
     NotSupported,
     ReadOnly,
@@ -30,16 +29,16 @@ from arvfuse.errors import (
 )
 from arvfuse.fresh.node import Attr, Created, Entry, Listed, Opened, Space
 from arvfuse.fresh.pending import Pending, rescue, then
-from arvfuse.fusedir.directory import Directory, VirtualDir
+from arvfuse.fusedir.directory import Directory
 from arvfuse.fusedir.expiry import Expiry
 from arvfuse.fusedir.handles import DirectoryHandles
 from arvfuse.fusedir.host import Alias, Child, Engine, Host, Settings
+from arvfuse.fusedir.known import Known
 from arvfuse.fusedir.names import NAME_MAX_BYTES, check_new_name
 from arvfuse.fusedir.projects import ProjectDir
 from arvfuse.fusedir.roots import RootDir
-from arvfuse.fusedir.trees import CollectionDir, TreeDir, rename_in_trees, tree_behind, tree_directory
+from arvfuse.fusedir.trees import CollectionDir, TreeDir, rename_in_trees, tree_behind
 from arvfuse.fusefile import FileHandle, GeneratedFile, GeneratedHandle, live_tree
-from arvfuse.inodes import Inodes
 from arvfuse.model.collections import Change
 from arvfuse.model.escapes import show
 from arvfuse.notify import Notifier
@@ -52,7 +51,7 @@ _PERMISSION_BITS: Final = 0o7777
 """Snapshots of directories that are kept for readers that did not open them."""
 
 
-class Operations:
+class Operations(Known):
     """One mount as its drivers see it.
 
     *root*: None for a store (``home`` and ``by_id``), a uuid or portable data hash, or a tree that has no record.
@@ -67,9 +66,7 @@ class Operations:
         settings: Settings | None = None,
         root: str | LiveTree | None = None,
     ) -> None:
-        self.host: Final = Host(engine, notices, clock, settings if settings is not None else Settings())
-        self.root: Final = self._make_root(root)
-        self.host.inodes = Inodes(self.root)
+        super().__init__(Host(engine, notices, clock, settings if settings is not None else Settings()), root)
         self.uid: Final = os.getuid()
         self.gid: Final = os.getgid()
         self._numbers: Final = itertools.count(1)
@@ -77,7 +74,6 @@ class Operations:
         self._files: Final[dict[int, FileHandle | GeneratedHandle]] = {}
         self._directories: Final = DirectoryHandles(self._numbers)
         self._expiry: Final = Expiry(self.host)
-        self._atimes: Final[dict[int, int]] = {}  # node -> access time set by utimensat(2), while the kernel knows it
 
     def __repr__(self) -> str:
         mode = "read-only" if self.read_only else "read-write"
@@ -96,7 +92,7 @@ class Operations:
         if name == b"..":
             return self._entry(directory, self._node(directory.above()))
         found = rescue(self._lookup(directory, name), NoSuchEntry, lambda error: self._too_long(name, error))
-        return then(found, lambda child: self._entry(directory, child))
+        return then(found, lambda child: self._found(parent, name, directory, child))
 
     def find(self, parent: int, name: bytes, number: int = 0) -> Entry | float | None:
         """What lookup() says, where that takes no more than a look into a table: the entry of a file, or for how many
@@ -111,7 +107,8 @@ class Operations:
         if not isinstance(file, FileNode):
             return None
         first = node is directory or self.host.is_first(node, directory)
-        self.host.inodes.remember(file)
+        if not self.host.tell_of(file):
+            return None
         return Entry(self._attr(file), self.host.timeout(self.host.settings.keep_s if first else 0.0))
 
     def missing_keep_s(self, parent: int) -> float:
@@ -158,17 +155,6 @@ class Operations:
             return rename_in_trees(self.host, old_dir, name, new_dir, new_name, replace)
 
         return then(old, lambda one: then(new, lambda other: move(one[1], other[1])))
-
-    def forget(self, batch: Iterable[tuple[int, int]]) -> None:
-        """The kernel dropped references: (number, count)."""
-        for node in self.host.inodes.forget(batch):
-            self._atimes.pop(node.no, None)
-            if isinstance(node, Alias):
-                self.host.evict(node)
-
-    def knows(self, number: int) -> bool:
-        """Whether the kernel holds the number of a node."""
-        return self.host.inodes.knows(number)
 
     def trees_in_use(self) -> set[int]:
         """The trees of which the kernel knows a node, or has one open, by number."""
@@ -400,37 +386,10 @@ class Operations:
 
     # helpers
 
-    def _make_root(self, root: str | LiveTree | None) -> VirtualDir:
-        if root is None:
-            return RootDir(self.host, self.host.number())
-        if isinstance(root, str):
-            return CollectionDir(self.host, self.host.number(), None, identity=root)
-        return CollectionDir(self.host, self.host.number(), None, identity=root.uuid or "", live=root)
-
-    def _node(self, number: int) -> Any:
-        return self.host.inodes.find(number)
-
-    def _living(self, number: int) -> Any:
-        node = self._node(number)
-        if isinstance(node, FileNode) and node.parent is None and not node.handles:
-            raise StaleNode(show(node.name))
-        return node
-
-    def _directory(self, number: int) -> Directory:
-        node = self._node(number)
-        if isinstance(node, DirNode | Alias):
-            return tree_directory(self.host, node)
-        if isinstance(node, VirtualDir):
-            return node
-        raise NotADirectory()
-
     def _changing(self, number: int) -> Directory:
         if self.read_only:
             raise ReadOnly()
         return self._directory(number)
-
-    def _number(self, directory: Directory) -> int:
-        return directory.no if isinstance(directory, TreeDir) else self.host.inodes.number(directory)  # type: ignore[arg-type] # a VirtualDir
 
     def _lookup(self, directory: Directory, name: bytes) -> Child | Pending[Child]:
         try:
@@ -443,22 +402,12 @@ class Operations:
             raise NameTooLong(show(name)) from error
         raise error
 
-    def _entry(self, directory: Directory, child: Any) -> Entry:
-        # Remembered before the timeouts are taken: if notices get lost in between, the expiry finds the node.
-        self.host.inodes.remember(child)
-        keep_s = 0.0 if isinstance(child, GeneratedFile) else self.host.timeout(directory.entry_keep_s)
-        return Entry(self._attr(child), keep_s)
-
-    def _attr(self, node: Any) -> Attr:
-        if isinstance(node, FileNode):
-            attr = self.host.file_attr(node)
-        elif isinstance(node, DirNode | Alias):
-            attr = tree_directory(self.host, node).attr()
-        else:
-            attr = node.attr()
-        if self._atimes and attr.no in self._atimes:
-            return attr._replace(atime_ns=self._atimes[attr.no])
-        return attr
+    def _found(self, parent: int, name: bytes, directory: Directory, child: Any) -> Entry | Pending[Entry]:
+        if not isinstance(child, FileNode):
+            return self._entry(directory, child)
+        if not self.host.tell_of(child):
+            return self.lookup(parent, name)  # it was replaced between
+        return Entry(self._attr(child), self.host.timeout(directory.entry_keep_s))
 
     def _set(
         self, number: int, node: FileNode | DirNode, size: int | None, mtime_ns: int | None, atime_ns: int | None,

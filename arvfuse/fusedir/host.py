@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from arvfuse.fresh.node import DIRECTORY_BYTES, Attr, NumberAllocator, Space, VirtualNode
 from arvfuse.fresh.pending import Pending, then
+from arvfuse.fusedir.lingering import Lingering
 from arvfuse.fusefile import live_tree
 from arvfuse.inodes import ROOT, Inodes
 from arvfuse.notify import Notifier
@@ -135,6 +136,7 @@ class Host:
         self.notices: Final = notices
         self.clock: Final = clock
         self.settings: Final = settings
+        self.lingering: Final = Lingering()
         self.shown: Final = Shown()  # projects, and what by_id resolved
         self._inodes: Inodes | None = None  # set once, before the first request
 
@@ -151,6 +153,14 @@ class Host:
     @inodes.setter
     def inodes(self, inodes: Inodes) -> None:
         self._inodes = inodes
+
+    def tell_of(self, file: FileNode) -> bool:
+        """The kernel is about to be told of *file* once more; False, and it is not, if that lost its name meanwhile."""
+        self.inodes.remember(file)
+        if file.parent is None and not file.handles:
+            self.inodes.forget(((file.no, 1),))
+            return False
+        return True
 
     def number(self) -> int:
         """A new node number; the kernel's root number stands for the root alone."""

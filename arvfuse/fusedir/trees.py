@@ -102,7 +102,15 @@ class TreeDir(Directory):
 
     def unlink(self, name: bytes) -> Pending[None] | None:
         self._check_change(name)
-        return self.host.reading(lambda: self._remove(self.live.unlink, name))
+
+        def unlink() -> None:
+            held = self.host.lingering.hold(self.live, self.node, name)
+            try:
+                self._remove(self.live.unlink, name)
+            finally:
+                self.host.lingering.settle(held, self.host.inodes)
+
+        return self.host.reading(unlink)
 
     def rmdir(self, name: bytes) -> Pending[None] | None:
         self._check_change(name)
@@ -281,7 +289,11 @@ def rename_in_trees(
     check_tree_change(target.live, target.node, check_new_name(new_name))
 
     def rename() -> None:
-        source.live.rename(source.node, name, target.node, new_name, replace=replace)
+        held = host.lingering.hold(target.live, target.node, new_name)
+        try:
+            source.live.rename(source.node, name, target.node, new_name, replace=replace)
+        finally:
+            host.lingering.settle(held, host.inodes)
         host.name_changed(source.node, name, told=source.no)
         host.name_changed(target.node, new_name, told=target.no)
 

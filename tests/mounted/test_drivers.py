@@ -295,3 +295,35 @@ def test_a_writer_ahead_of_a_full_spool_is_held_and_others_are_not(server: Serve
     assert writer.wait(PATIENCE_S) == 0
     assert (collection / "f").read_bytes() == b"x" * 5000
     server.unmount()
+
+
+def test_c3_whoever_opens_a_name_that_others_replace_all_the_time_gets_a_file(server: Server, collection: Path) -> None:
+    """A path walk finds one file, the next rename replaces it, and the open comes to a number without a name."""
+    common, stop, failures = collection / "common", threading.Event(), list[OSError]()
+    common.write_bytes(b"0" * 100)
+
+    def replace(number: int) -> None:
+        own = collection / f"own{number}"
+        while not stop.is_set():
+            own.write_bytes(b"%d" % number * 100)
+            os.replace(own, common)
+
+    def read() -> None:
+        try:
+            for _ in range(500):
+                data = common.read_bytes()
+                assert len(data) == 100, data
+                assert data == data[:1] * 100
+        except OSError as failure:
+            failures.append(failure)
+
+    writers = [threading.Thread(target=replace, args=(number,)) for number in range(2)]
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for thread in (*writers, *readers):
+        thread.start()
+    for thread in readers:
+        thread.join()
+    stop.set()
+    for thread in writers:
+        thread.join()
+    assert failures == []

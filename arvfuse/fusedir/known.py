@@ -1,0 +1,87 @@
+"""What the kernel knows of one mount: numbers to nodes, nodes to what it is told of them, and what it forgets.
+
+Threading: any thread. Failure: StaleNode for a number that the kernel should not have (any more).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from arvfuse.errors import NotADirectory, StaleNode
+from arvfuse.fresh.node import Attr, Entry
+from arvfuse.fusedir.directory import Directory, VirtualDir
+from arvfuse.fusedir.host import Alias, Host
+from arvfuse.fusedir.roots import RootDir
+from arvfuse.fusedir.trees import CollectionDir, TreeDir, tree_directory
+from arvfuse.fusefile import GeneratedFile
+from arvfuse.inodes import Inodes
+from arvfuse.model.escapes import show
+from arvfuse.sdk.live import LiveTree
+from arvfuse.sdk.nodes import DirNode, FileNode
+
+
+class Known:
+    """The part of ``Operations`` that knows numbers. *root*: see there."""
+
+    def __init__(self, host: Host, root: str | LiveTree | None) -> None:
+        self.host: Final = host
+        self.root: Final = self._make_root(root)
+        host.inodes = Inodes(self.root)
+        self._atimes: Final[dict[int, int]] = {}  # node -> access time set by utimensat(2), while the kernel knows it
+
+    def forget(self, batch: Iterable[tuple[int, int]]) -> None:
+        """The kernel dropped references: (number, count)."""
+        for node in self.host.inodes.forget(batch):
+            self._atimes.pop(node.no, None)
+            self.host.lingering.forgotten(node.no)
+            if isinstance(node, Alias):
+                self.host.evict(node)
+
+    def knows(self, number: int) -> bool:
+        """Whether the kernel holds the number of a node."""
+        return self.host.inodes.knows(number)
+
+    def _make_root(self, root: str | LiveTree | None) -> VirtualDir:
+        if root is None:
+            return RootDir(self.host, self.host.number())
+        if isinstance(root, str):
+            return CollectionDir(self.host, self.host.number(), None, identity=root)
+        return CollectionDir(self.host, self.host.number(), None, identity=root.uuid or "", live=root)
+
+    def _node(self, number: int) -> Any:
+        return self.host.inodes.find(number)
+
+    def _living(self, number: int) -> Any:
+        node = self._node(number)
+        if isinstance(node, FileNode) and node.parent is None and not node.handles:
+            raise StaleNode(show(node.name))
+        return node
+
+    def _directory(self, number: int) -> Directory:
+        node = self._node(number)
+        if isinstance(node, DirNode | Alias):
+            return tree_directory(self.host, node)
+        if isinstance(node, VirtualDir):
+            return node
+        raise NotADirectory()
+
+    def _number(self, directory: Directory) -> int:
+        return directory.no if isinstance(directory, TreeDir) else self.host.inodes.number(directory)  # type: ignore[arg-type] # a VirtualDir
+
+    def _entry(self, directory: Directory, child: Any) -> Entry:
+        # Remembered before the timeouts are taken: if notices get lost in between, the expiry finds the node.
+        self.host.inodes.remember(child)
+        keep_s = 0.0 if isinstance(child, GeneratedFile) else self.host.timeout(directory.entry_keep_s)
+        return Entry(self._attr(child), keep_s)
+
+    def _attr(self, node: Any) -> Attr:
+        if isinstance(node, FileNode):
+            attr = self.host.file_attr(node)
+        elif isinstance(node, DirNode | Alias):
+            attr = tree_directory(self.host, node).attr()
+        else:
+            attr = node.attr()
+        if self._atimes and attr.no in self._atimes:
+            return attr._replace(atime_ns=self._atimes[attr.no])
+        return attr
