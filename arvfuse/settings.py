@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from arvfuse.errors import UsageError
 
@@ -41,8 +39,7 @@ _MIN_MEMORY_BYTES: Final = 64 * _MIB
 _MIN_SPOOL_BYTES: Final = 128 * _MIB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """Values of every option that is not of one command alone. Sizes in bytes, times in seconds.
 
     *spool_bytes* 0: min(8 GiB, a tenth of what is free)."""
@@ -77,7 +74,7 @@ _SIZES: Final = frozenset({"memory", "spool_bytes"})
 _TIMES: Final = frozenset({"commit_quiet", "commit_deadline", "refresh_time", "stall_bound"})
 _PATHS: Final = frozenset({"store", "logfile"})
 _TEXTS: Final = frozenset({"subtype"})
-KEYS: Final = tuple(field.name for field in fields(Settings))
+KEYS: Final = Settings._fields
 
 
 def parse_size(text: str) -> int:
@@ -86,6 +83,8 @@ def parse_size(text: str) -> int:
     unit = _UNITS.get(match.group(2).lower()) if match else None
     if match is None or unit is None:
         raise UsageError(f"{text!r}: not a size; write it like 1048576 or 64MiB")
+    from decimal import Decimal  # few command lines say a size, and each would pay for it
+
     size = int(Decimal(match.group(1)) * unit)
     if size > _MAX_SIZE_BYTES:
         raise UsageError(f"{text!r}: more than anything can hold; give it at most 8388607TiB")
@@ -110,7 +109,7 @@ def load(given: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
         values.update(source)
     values.update({key: value for key, value in given.items() if value is not None and key in KEYS})
     settings = Settings(**values)
-    return _checked(replace(settings, store=settings.store.expanduser().absolute()))
+    return _checked(settings._replace(store=settings.store.expanduser().absolute()))
 
 
 def default_store(environment: Mapping[str, str]) -> Path:

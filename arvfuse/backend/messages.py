@@ -14,7 +14,6 @@ import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -77,30 +76,27 @@ def decode_error(value: Mapping[str, Any]) -> errors.ArvfuseError:
 def encode_record(record: _Record) -> Message:
     """A record as a dict of its fields with ``"type"``: ``"collection"`` or ``"project"``."""
     encoded: Message = {"type": "collection" if isinstance(record, CollectionRecord) else "project"}
-    for field in fields(record):
-        value = getattr(record, field.name)
+    for field, value in record._asdict().items():
         if isinstance(value, Mapping):
             value = dict(value)
         elif isinstance(value, tuple):
             value = list(value)
-        encoded[field.name] = value
+        encoded[field] = value
     return encoded
 
 
 def decode_record(value: Mapping[str, Any]) -> _Record:
     """The record of a dict of encode_record(); keys that are no fields (``manifest``) are passed over."""
     if value["type"] == "project":
-        known = {field.name for field in fields(ProjectRecord)}
-        return ProjectRecord(**{key: item for key, item in value.items() if key in known})
-    known = {field.name for field in fields(CollectionRecord)}
-    arguments = {key: item for key, item in value.items() if key in known}
+        return ProjectRecord(**{key: item for key, item in value.items() if key in ProjectRecord._fields})
+    arguments = {key: item for key, item in value.items() if key in CollectionRecord._fields}
     arguments["storage_classes"] = tuple(arguments.get("storage_classes", ("default",)))
     return CollectionRecord(**arguments)
 
 
 def encode_change(change: Change) -> Message:
     """A change of a feed as a dict of its fields."""
-    return {field.name: getattr(change, field.name) for field in fields(change)}
+    return change._asdict()
 
 
 def decode_change(value: Mapping[str, Any]) -> Change:

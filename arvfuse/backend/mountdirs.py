@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -42,9 +41,11 @@ class MountDirectory(NamedTuple):
 
     def remove(self) -> None:
         """The mount left nothing behind: remove its directory. The lock is still to be closed."""
+        from shutil import rmtree  # at the end of a mount alone
+
         hidden = self.path.with_name(f"{_HIDDEN}{self.mount}")
         os.rename(self.path, hidden)
-        shutil.rmtree(hidden, ignore_errors=True)
+        rmtree(hidden, ignore_errors=True)
 
 
 def create(store: Path) -> MountDirectory:

@@ -5,8 +5,8 @@ Owns nothing but what it returns. Failure: one line that says what and what to d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from arvfuse.catalogs.sqlite import SqliteCatalog
 from arvfuse.errors import ArvfuseError, NoSuchEntry
@@ -14,8 +14,7 @@ from arvfuse.ports import BlockStore, Catalog, Clock
 from arvfuse.stores.localdir import LocalDir, open_store
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(NamedTuple):
     """What an opened store consists of. *writer* marks our changes in the catalog's feed."""
 
     directory: Path

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from arvfuse.backend import mountdirs
 from arvfuse.backend.mountdirs import MountDirectory
@@ -27,8 +26,7 @@ _LOOK_S: Final = 0.1  # at the lock of another process, which tells nobody when 
 _STOP_AFTER: Final = 3  # recoveries that died over one log: whatever is in it, it must not end every backend
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovered:
+class Recovered(NamedTuple):
     """What became of one dead mount: uuids that were committed, what was kept aside, and what is left and why."""
 
     mount: MountId

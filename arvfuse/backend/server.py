@@ -17,9 +17,8 @@ import select
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from arvfuse.backend import mountdirs
 from arvfuse.backend.committing import Committing
@@ -38,8 +37,7 @@ _LOOKUP_THREADS: Final = 2
 DRAINING_WAIT_S: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
+class Serving(NamedTuple):
     """What a backend serves: its mount and the mount's directory."""
 
     mount: MountId

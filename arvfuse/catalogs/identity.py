@@ -5,7 +5,7 @@ The cluster part is drawn once, when a store is made, so that records of two sto
 
 from __future__ import annotations
 
-import secrets
+import os
 import string
 from typing import Final
 
@@ -37,4 +37,9 @@ def new_writer() -> str:
 
 
 def _draw(length: int) -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+    """Each letter as likely as any other: bytes that would favour the first ones are drawn again."""
+    fair = 256 - 256 % len(_ALPHABET)
+    drawn: list[str] = []
+    while len(drawn) < length:
+        drawn += [_ALPHABET[byte % len(_ALPHABET)] for byte in os.urandom(length) if byte < fair]
+    return "".join(drawn[:length])

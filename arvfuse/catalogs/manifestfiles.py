@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -133,7 +132,7 @@ class ManifestFiles:
         return True
 
     def _write(self, place: Path, text: bytes | memoryview) -> None:
-        beside = self._beside / f"{place.name}.{secrets.token_hex(8)}"
+        beside = self._beside / f"{place.name}.{os.urandom(8).hex()}"
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
         try:
             try:

@@ -7,7 +7,7 @@ openings of one store do. One lock guards the content; nothing slow happens unde
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -170,7 +170,7 @@ class MemoryCatalog:
             self._content.project_locked(record.owner)
             holder = self._content.named_locked(record.owner, name, now_ns)
             if ensure_unique_name and holder is not None:
-                record = replace(record, name=rules.unique_name(name, record.uuid))
+                record = record._replace(name=rules.unique_name(name, record.uuid))
             rules.check_free(self._content.named_locked(record.owner, record.name, now_ns), record)
             self._content.texts[record.pdh] = text
             self._content.records[record.uuid] = record

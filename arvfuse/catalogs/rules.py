@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from arvfuse.errors import ArgumentError, CommitConflict, NameNotText, NameTaken, NoSuchRecord, NotPermitted
@@ -84,7 +83,7 @@ def checked_trash_time(trash_at_ns: int | None) -> int | None:
 def as_of(record: CollectionRecord, now_ns: int) -> CollectionRecord:
     """*record* as it is at *now_ns*: one whose time has come is in the trash although nobody wrote that down."""
     if not record.is_trashed and record.trash_at_ns is not None and record.trash_at_ns <= now_ns:
-        return replace(record, is_trashed=True)
+        return record._replace(is_trashed=True)
     return record
 
 
@@ -112,7 +111,7 @@ def trashed_project(record: ProjectRecord, expect: Version | None, now_ns: int) 
     if record.kind == "user":
         raise NotPermitted(record.name, "a user's home cannot be trashed")
     check_expected(record, expect)
-    return replace(record, version=Version(record.version + 1), modified_at_ns=now_ns)
+    return record._replace(version=Version(record.version + 1), modified_at_ns=now_ns)
 
 
 def next_record(record: CollectionRecord, now_ns: int, **changes: Any) -> CollectionRecord | None:
@@ -128,10 +127,10 @@ def next_record(record: CollectionRecord, now_ns: int, **changes: Any) -> Collec
     if trash_at_ns is not None and trash_at_ns <= now_ns:
         changes["trash_at_ns"] = now_ns
         changes["is_trashed"] = True
-    changed = replace(record, **changes)
+    changed = record._replace(**changes)
     if changed == record:
         return None
-    return replace(changed, version=Version(record.version + 1), modified_at_ns=now_ns)
+    return changed._replace(version=Version(record.version + 1), modified_at_ns=now_ns)
 
 
 def saved_record(record: CollectionRecord, save: Save, now_ns: int) -> CollectionRecord | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,7 +61,7 @@ def make_file(path: Path, *, now_ns: int, migrations: Sequence[Migration] = MIGR
     """Make the catalog at *path*, with a cluster id and the user's home; nothing happens if one is there."""
     if path.exists():
         return
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+    beside = path.with_name(f"{path.name}.{os.urandom(8).hex()}.new")
     try:
         make_directory(path.parent)
         _fill(beside, now_ns, migrations)

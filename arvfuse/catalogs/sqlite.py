@@ -10,7 +10,6 @@ come out, and for forks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -164,7 +163,7 @@ class SqliteCatalog:
         with self._connections.writing() as db:
             rows.project(db, record.owner)
             if ensure_unique_name and rows.named(db, record.owner, name, now_ns) is not None:
-                record = replace(record, name=rules.unique_name(name, record.uuid))
+                record = record._replace(name=rules.unique_name(name, record.uuid))
             rules.check_free(rows.named(db, record.owner, record.name, now_ns), record)
             rows.insert_collection(db, record)
             if applied is not None:

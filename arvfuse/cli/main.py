@@ -5,6 +5,7 @@ Never a traceback, but with ``--debug``. Threading: the main thread.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -22,11 +23,15 @@ from arvfuse.errors import ArvfuseError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process' own); its exit code."""
     asked: Any = None
+    arguments = sys.argv[1:] if arguments is None else arguments
+    gc.disable()  # reading modules leaves no garbage
     try:
-        asked = build().parse_args(arguments)
+        asked = build(arguments).parse_args(arguments)
         level = logging.DEBUG if asked.debug else logging.ERROR if asked.quiet else logging.WARNING
         logging.basicConfig(level=level, format="arvfuse: %(message)s")
         command = getattr(importlib.import_module(asked.module), asked.function)
+        gc.freeze()
+        gc.enable()
         code = command(asked)
         sys.stdout.flush()
         return int(code)
@@ -46,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # top of the process: what nobody foresaw is still one line
         _explain(asked, f"{type(error).__name__}: {error}; this is a bug, --debug shows where")
         return exits.FAILED
+    finally:
+        gc.enable()
 
 
 def _explain(asked: Any, text: str) -> None:

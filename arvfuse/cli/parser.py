@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from arvfuse import __version__
 from arvfuse.errors import UsageError
-
-_LAZY: Final = "module"
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,8 +19,11 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see `{self.prog} --help`")
 
 
-def build() -> Parser:
-    """The parser of the whole command line; ``module`` and ``function`` of the result say who does it."""
+def build(arguments: Sequence[str] = ()) -> Parser:
+    """A parser for the command line *arguments*; ``module`` and ``function`` of the result say who does it.
+
+    Only the options of the command that is named first are made, if one is: those of all took a tenth of a mount's
+    start."""
     parser = Parser(
         prog="arvfuse",
         description="A writable mount for content-addressed storage.",
@@ -29,15 +31,9 @@ def build() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"arvfuse {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    _mount(commands)
-    _unmount(commands)
-    _status(commands)
-    _wait(commands)
-    _put(commands)
-    _get(commands)
-    _ls(commands)
-    _collections(commands)
-    _recover(commands)
+    named = _COMMANDS.get(arguments[0]) if arguments else None
+    for add in (named,) if named is not None else _COMMANDS.values():
+        add(commands)
     return parser
 
 
@@ -129,3 +125,16 @@ def _collections(commands: Any) -> None:
 def _recover(commands: Any) -> None:
     parser = _command(commands, "recover", "commit what mounts that died left behind", "records", "recover")
     parser.add_argument("--again", action="store_true", help="also logs over which recoveries died")
+
+
+_COMMANDS: Final[dict[str, Callable[[Any], None]]] = {
+    "mount": _mount,
+    "unmount": _unmount,
+    "status": _status,
+    "wait": _wait,
+    "put": _put,
+    "get": _get,
+    "ls": _ls,
+    "collections": _collections,
+    "recover": _recover,
+}

@@ -7,8 +7,6 @@ what the helper said otherwise; a mount point that is not mounted any more is no
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +20,9 @@ def command(*mountpoints: Path, lazy: bool = False) -> list[str]:
     places = [str(mountpoint) for mountpoint in mountpoints]
     if os.geteuid() == 0:
         return ["umount", "--no-canonicalize", *(["--lazy"] if lazy else []), *places]
-    helper = shutil.which("fusermount3") or "fusermount"
+    from shutil import which
+
+    helper = which("fusermount3") or "fusermount"
     if len(places) > 1:
         return ["sh", "-c", 'for place do "$0" -u -z -- "$place"; done', helper, *places]
     return [helper, "-u", *(["-z"] if lazy else []), "--", *places]
@@ -30,6 +30,8 @@ def command(*mountpoints: Path, lazy: bool = False) -> list[str]:
 
 def unmount(mountpoint: Path, *, lazy: bool = False, timeout_s: float) -> None:
     """Detach the mount at *mountpoint* (absolute). Returns when the kernel has handed over its last pages."""
+    import subprocess
+
     environment = {**os.environ, "LC_ALL": "C"}
     try:
         done = subprocess.run(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NewType
+from types import MappingProxyType
+from typing import Any, NamedTuple, NewType
 
 Version = NewType("Version", int)
 PDH = NewType("PDH", str)
@@ -13,8 +13,7 @@ MountId = NewType("MountId", str)
 EMPTY_PDH = PDH("d41d8cd98f00b204e9800998ecf8427e+0")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollectionRecord:
+class CollectionRecord(NamedTuple):
     """One version of a collection; the manifest text is fetched by its PDH."""
 
     uuid: str
@@ -22,7 +21,7 @@ class CollectionRecord:
     name: str
     version: Version
     pdh: PDH
-    properties: Mapping[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, Any] = MappingProxyType({})
     created_at_ns: int = 0
     modified_at_ns: int = 0
     trash_at_ns: int | None = None
@@ -31,8 +30,7 @@ class CollectionRecord:
     replication: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectRecord:
+class ProjectRecord(NamedTuple):
     """A record that owns collections and projects. A user's home is one with ``kind="user"``."""
 
     uuid: str
@@ -43,8 +41,7 @@ class ProjectRecord:
     version: Version = Version(1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
+class Applied(NamedTuple):
     """What a save covers: records of *mount*'s log up to and including *seq*; *ours_pdh* is our tree at *seq*,
     which differs from the saved one when the save merged."""
 
@@ -53,8 +50,7 @@ class Applied:
     ours_pdh: PDH
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Save:
+class Save(NamedTuple):
     """One conditional save: *manifest* becomes the next version of *uuid* if its version still is *expect*."""
 
     uuid: str
@@ -68,8 +64,7 @@ class Save:
     keep_previous: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(NamedTuple):
     """One entry of a change feed: record *uuid* is now at *version*/*pdh*, below *owner*, before below *old_owner*."""
 
     uuid: str

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from arvfuse.errors import InvalidLocator
 
@@ -58,8 +57,7 @@ _LOCATOR: Final = re.compile(r"([0-9a-f]{32})\+([0-9]{1,18})((?:\+[A-Z][-A-Za-z0
 _EXPIRY: Final = re.compile(r"[AR][^@]*@([0-9a-f]{1,8})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Locator:
+class Locator(NamedTuple):
     """A parsed locator. *hints* are kept as they came, in their order, without their plus signs."""
 
     digest: str

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeGuard
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeGuard
 
 from arvfuse.errors import ArgumentError
 from arvfuse.model.locators import strip_token
@@ -29,8 +28,7 @@ _NAME_BYTES: Final = 255  # the longest name that a kernel asks for
 _SECOND_NS: Final = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class FileValue:
+class FileValue(NamedTuple):
     """What a file contains on one side. *changed_ns*: when that side changed it, 0 if unknown."""
 
     segments: tuple[Part, ...]
@@ -61,28 +59,27 @@ class View(Protocol):
     def dirs(self) -> Mapping[bytes, View]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
     """File *path* has these segments now; it may be new, its directory exists."""
 
     path: Path
     segments: tuple[Part, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MakeDir:
+class MakeDir(NamedTuple):
     """Directory *path* is new; its parent exists."""
 
     path: Path
+    kind: Literal["make"] = "make"
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(NamedTuple):
     """*path* is gone: a file, or a directory that is empty after the effects before this one.
 
     So a directory to which somebody added a file in the meantime is not lost: its Delete does not apply."""
 
     path: Path
+    kind: Literal["delete"] = "delete"
 
 
 Effect = Put | MakeDir | Delete
@@ -156,8 +153,7 @@ class _Nothing:
 _NOTHING: Final = _Nothing()
 
 
-@dataclass(frozen=True, slots=True)
-class _News:
+class _News(NamedTuple):
     """What one side changed or added in a directory: (path below it, file), (path, None) for a new directory."""
 
     entries: list[tuple[Path, FileValue | None]]

@@ -485,5 +485,4 @@ def _failed(
 def _with_record(outcome: Outcome, record: CollectionRecord | None) -> Outcome:
     if record is None:
         return outcome
-    data = {name: getattr(outcome, name) for name in outcome.__slots__}
-    return Outcome(**{**data, "version": int(record.version)})
+    return outcome._replace(version=int(record.version))

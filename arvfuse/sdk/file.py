@@ -8,7 +8,6 @@ Failure: what raised did not move the position. Operations on a closed handle ra
 
 from __future__ import annotations
 
-import bz2
 import io
 import os
 import threading
@@ -130,7 +129,9 @@ class ArvadosFileReader:
         """The whole file, decompressed if its name ends in ``.gz`` or ``.bz2``."""
         self.seek(0)
         if self.name.endswith(".bz2"):
-            yield from self._decompressed(bz2.BZ2Decompressor, size)
+            from bz2 import BZ2Decompressor
+
+            yield from self._decompressed(BZ2Decompressor, size)
         elif self.name.endswith(".gz"):
             yield from self._decompressed(lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), size)
         else:

@@ -10,8 +10,6 @@ fails raises, changes nothing and can be repeated.
 from __future__ import annotations
 
 import itertools
-import shutil
-import tempfile
 import threading
 import weakref
 from collections import deque
@@ -241,7 +239,9 @@ def temporary_host(
     store: BlockStore | None, catalog: Catalog | None, clock: Clock, *, put_threads: int = PUT_THREADS
 ) -> Host:
     """A host for one collection, in a directory that goes when the host is closed or garbage."""
-    directory = Path(tempfile.mkdtemp(prefix="arvfuse-"))
+    from tempfile import mkdtemp  # a mount has a directory
+
+    directory = Path(mkdtemp(prefix="arvfuse-"))
     mount = MountId(f"{directory.name}-{next(_serial)}")
     return Host(directory, mount, store, catalog, clock, put_threads=put_threads, durable=False)
 
@@ -252,4 +252,6 @@ def _end(pool: Pool, committer: Committer, workspace: Workspace, directory: Path
     committer.close()
     workspace.close()
     if directory is not None:
-        shutil.rmtree(directory, ignore_errors=True)
+        from shutil import rmtree
+
+        rmtree(directory, ignore_errors=True)

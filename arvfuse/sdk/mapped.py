@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import mmap
 import os
-import secrets
 from pathlib import Path
 from typing import Final
 
@@ -78,7 +77,7 @@ def open_index(file: Path, key: bytes, *, verify: bool) -> DirectoryIndex:
 def write_file(file: Path, data: bytes) -> None:
     """Put a file that can be made again into place, over whatever is there."""
     file.parent.mkdir(exist_ok=True)
-    beside = file.with_name(f"{file.name}.{secrets.token_hex(4)}.new")
+    beside = file.with_name(f"{file.name}.{os.urandom(4).hex()}.new")
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
         with open(descriptor, "wb", buffering=0) as opened:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from arvfuse.model.manifests import Manifest
@@ -31,7 +30,7 @@ class _OursView(ManifestView):
         found: dict[bytes, FileValue] = {}
         for name, value in super().files().items():
             changed_ns = entries.changed_ns(name) if entries is not None else 0
-            found[name] = replace(value, changed_ns=changed_ns)
+            found[name] = value._replace(changed_ns=changed_ns)
         return found
 
     def dirs(self) -> Mapping[bytes, View]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one tree in a commit up to *seq*. *error*: nothing was saved and why; all else is kept.
 
     *text* and *cause* (the exception behind *error*) are for callers in the same process."""
@@ -23,13 +21,15 @@ class Outcome:
     effects: tuple[Any, ...] = ()
     error: str | None = None
     quarantined: str | None = None
-    text: bytes = field(default=b"", repr=False, compare=False)
-    cause: Exception | None = field(default=None, repr=False, compare=False)
+    text: bytes = b""
+    cause: Exception | None = None
+
+    def __repr__(self) -> str:
+        return f"<Outcome {self.to_json()}>"
 
     def to_json(self) -> dict[str, Any]:
         """For a message; text and cause stay behind."""
-        names = [name for name in self.__slots__ if name not in ("text", "cause")]
-        return {name: getattr(self, name) for name in names}
+        return {name: value for name, value in self._asdict().items() if name not in ("text", "cause")}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Outcome:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from arvfuse.model.checks import PIECE_BYTES, BlockHasher
 
@@ -16,8 +15,7 @@ from arvfuse.model.checks import PIECE_BYTES, BlockHasher
 CHUNK_BYTES: Final = 16 * PIECE_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Hashed:
+class Hashed(NamedTuple):
     """What was found in a file: its md5 (hex), its bytes, xxh3_64 of each 64 KiB."""
 
     digest: str

@@ -14,9 +14,8 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from arvfuse.errors import SchemaMismatch
 from arvfuse.model.checks import PIECE_BYTES
@@ -39,8 +38,7 @@ CREATE TABLE blocks (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class IndexRow:
+class IndexRow(NamedTuple):
     """One block: its bytes, the checks of its pieces, when it last matched its name."""
 
     size: int
@@ -207,8 +205,7 @@ class BlockIndex:
             os.close(descriptor)
 
 
-@dataclass(slots=True)
-class _Connection:
+class _Connection(NamedTuple):
     connection: sqlite3.Connection
     inode: int
 

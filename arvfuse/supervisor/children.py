@@ -11,14 +11,14 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
+import importlib
 import logging
 import os
 import resource
 import signal
-import subprocess
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from arvfuse.backend.messages import Channel, encode_error
 from arvfuse.clock import SystemClock
@@ -32,7 +32,13 @@ from arvfuse.supervisor.mountinfo import mounted_as
 from arvfuse.supervisor.mounting import Mounting
 from arvfuse.sync import check_lock_order
 
+if TYPE_CHECKING:
+    import subprocess
+
 log = logging.getLogger(__name__)
+
+Helper: TypeAlias = "subprocess.Popen[str]"
+"""The program that unmounts."""
 
 _BUG: Final = 70  # EX_SOFTWARE
 _STANDARD: Final = (0, 1, 2)
@@ -138,9 +144,16 @@ class Processes:
 
         return fork(body, "backend", {supervisor.fileno(), engine.fileno(), *self._keep})
 
+    def prepare_end(self) -> None:
+        """Read what only the end of a mount needs: when nobody waits for it, and before anything has failed."""
+        importlib.import_module("shutil")
+        importlib.import_module("subprocess")
+
     def start_unmount(self, *mountpoints: Path, lazy: bool) -> subprocess.Popen[str]:
         """Execute the helper that unmounts *mountpoints* (ours if none are named); what it says is on its standard
         error."""
+        import subprocess  # by then the mount runs
+
         return subprocess.Popen(
             unmounting.command(*(mountpoints or (self._mounting.mountpoint,)), lazy=lazy),
             cwd="/",
@@ -175,7 +188,7 @@ class Processes:
 
 def fork(body: Callable[[], int], name: str, keep: Collection[int]) -> Child:
     """A child that runs *body* and exits with what it returns. The process has one thread."""
-    gc.collect()  # what is garbage here shall not be collected, page by page, in each child
+    gc.freeze()  # what is garbage here shall not be collected, page by page, in each child
     process = os.fork()
     if process:
         return Child(process)

@@ -8,14 +8,13 @@ only thread. Failure: the client is told in one line; what was mounted and canno
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from arvfuse.backend.messages import Message, encode_error
 from arvfuse.errors import ArvfuseError, Busy, NoSuchEntry, UsageError
+from arvfuse.supervisor.children import Helper
 from arvfuse.supervisor.control import Connection
 
 _CODE_BUSY: Final = 4
@@ -29,14 +28,14 @@ class Mounter(Protocol):
 
     def unmount_further(self, mountpoint: Path, *, lazy: bool) -> None: ...
 
-    def start_unmount(self, *mountpoints: Path, lazy: bool) -> subprocess.Popen[str]: ...
+    def start_unmount(self, *mountpoints: Path, lazy: bool) -> Helper: ...
 
 
-@dataclass(slots=True)
 class _Further:
-    mountpoint: Path
-    client: Connection | None  # who waits for its beginning, then for its end
-    mounted: bool = False
+    def __init__(self, mountpoint: Path, client: Connection | None) -> None:
+        self.mountpoint: Final = mountpoint
+        self.client = client  # who waits for its beginning, then for its end
+        self.mounted = False
 
 
 class FurtherMounts:
@@ -48,7 +47,7 @@ class FurtherMounts:
         self._next = 1
         self._mounts: Final[dict[int, _Further]] = {}
         self._places: Final[dict[Path, int]] = {}
-        self._helpers: list[tuple[subprocess.Popen[str], int]] = []
+        self._helpers: list[tuple[Helper, int]] = []
 
     def __repr__(self) -> str:
         return f"<FurtherMounts {len(self._mounts)}>"

@@ -16,8 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from arvfuse.backend.messages import Message, decode_change, decode_error, decode_record
 from arvfuse.errors import ArvfuseError, NotCommitted, StoreUnavailable
@@ -70,16 +69,14 @@ class Shown(Protocol):
     def tree_closed(self, live: LiveTree) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
+class Timing(NamedTuple):
     """Seconds: see doc/semantics.md, commits."""
 
     quiet_s: float = 1.0
     deadline_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     trees: tuple[LiveTree, ...]
     keep_previous: bool
     done: Future[list[Outcome]]

@@ -11,12 +11,10 @@ import errno
 import json
 import logging
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from arvfuse.backend import mountdirs
 from arvfuse.backend.messages import Message, decode_error, encode_error
@@ -41,6 +39,9 @@ from arvfuse.supervisor.driving import has_llfuse
 from arvfuse.supervisor.mountinfo import mounted_at, real_path
 from arvfuse.supervisor.mounting import Mounting
 from arvfuse.supervisor.supervise import Supervisor
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
 
 log = logging.getLogger(__name__)
 
@@ -153,8 +154,11 @@ def check_fuse(device: Path = _DEVICE, *, driver: str = "auto") -> None:
         raise NotPermitted(
             str(device), f"cannot be opened ({os.strerror(error.errno or errno.EIO)}); ask for access to it"
         ) from None
-    if os.geteuid() != 0 and not (shutil.which("fusermount") or shutil.which("fusermount3")):
-        raise NotSupported("fusermount", "not installed; install the package fuse3 (or fuse)")
+    if os.geteuid() != 0:
+        from shutil import which  # for those who need a helper; it reads three compressors
+
+        if not (which("fusermount") or which("fusermount3")):
+            raise NotSupported("fusermount", "not installed; install the package fuse3 (or fuse)")
     if driver == "llfuse" and not has_llfuse():
         raise NotSupported("llfuse", "not installed; install it with pip install 'arvfuse[llfuse]'")
 
@@ -266,7 +270,7 @@ def _supervise(
         finally:
             directory.unlock()
             if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.cleanup()
     except (ArvfuseError, OSError) as error:
         failure = error
     if failure is not None:
@@ -278,15 +282,17 @@ def _supervise(
     return code
 
 
-def _make_directory(settings: Settings) -> tuple[MountDirectory, str | None]:
+def _make_directory(settings: Settings) -> tuple[MountDirectory, TemporaryDirectory[str] | None]:
     """The mount's directory in the store; in a temporary place if a read-only mount's store cannot be written."""
     try:
         return mountdirs.create(settings.store), None
     except (NotPermitted, ReadOnly):
         if settings.read_write:
             raise
-    temporary = tempfile.mkdtemp(prefix="arvfuse-")
-    return mountdirs.create(Path(temporary)), temporary
+    from tempfile import TemporaryDirectory  # of a store that cannot be written alone
+
+    temporary = TemporaryDirectory(prefix="arvfuse-", ignore_cleanup_errors=True)
+    return mountdirs.create(Path(temporary.name)), temporary
 
 
 def _start_log(settings: Settings, directory: Path, *, background: bool) -> None:

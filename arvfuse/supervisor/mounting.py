@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from arvfuse.model.collections import MountId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mounting:
+class Mounting(NamedTuple):
     """What is mounted where. *root*: what a user calls a collection, None for the whole store.
 
     *content*: a file with a manifest text that no record has, mounted instead; when everything is committed at the

@@ -13,7 +13,6 @@ import logging
 import os
 import select
 import signal
-import subprocess
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,7 +21,7 @@ from arvfuse.backend.mountdirs import DRAINING, MESSAGES
 from arvfuse.errors import ArvfuseError, Busy, StoreUnavailable
 from arvfuse.ports import Clock
 from arvfuse.settings import Settings
-from arvfuse.supervisor.children import Child, Processes
+from arvfuse.supervisor.children import Child, Helper, Processes
 from arvfuse.supervisor.control import Connection
 from arvfuse.supervisor.desk import Desk, For
 from arvfuse.supervisor.further import FurtherMounts
@@ -74,7 +73,7 @@ class Supervisor:
         self._backend_deaths = 0
         self._backend_ready = False
         self._rescues = 0
-        self._helpers: list[subprocess.Popen[str]] = []
+        self._helpers: list[Helper] = []
         self._desk: Final = Desk(mounting.directory)
         self._further: Final = FurtherMounts(processes, self._tell_engine)
         self._backend_status: Message = {}
@@ -171,6 +170,7 @@ class Supervisor:
         elif told == "mounted":
             self._move(Event.MOUNTED)
             self._tell_ready({"ready": True, "mount": self._mounting.mount, "recovery": self._recovered})
+            self._processes.prepare_end()
         elif told == "failed":
             self._fail(message["error"])
         elif told == "unmounted":
@@ -299,7 +299,7 @@ class Supervisor:
         for helper in ended:
             self._helper_ended(helper, helper.communicate()[1].strip())
 
-    def _helper_ended(self, helper: subprocess.Popen[str], said: str) -> None:
+    def _helper_ended(self, helper: Helper, said: str) -> None:
         if helper.returncode == 0 or self._state is not State.DETACHING:
             return
         if not self._processes.is_mounted():

@@ -12,12 +12,9 @@ import array
 import contextlib
 import errno
 import os
-import shutil
 import socket
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from arvfuse.drivers.kernel import wire
 from arvfuse.errors import ArvfuseError, Busy, NotPermitted, NotSupported, UsageError
@@ -36,8 +33,7 @@ _BDI: Final = Path("/sys/class/bdi")
 _DESCRIPTORS_BYTES: Final = array.array("i").itemsize
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountOptions:
+class MountOptions(NamedTuple):
     """How a mount is made. *source*: what the mount table shows as the device; *subtype*: its type behind ``fuse.``"""
 
     source: str
@@ -130,6 +126,9 @@ def _mount_directly(mountpoint: Path, options: MountOptions) -> int:
 
 def mount_by_helper(mountpoint: Path, options: MountOptions) -> int:
     """As mount(), by fusermount3, which is asked through a socket whose number is in its environment."""
+    import shutil  # who may mount needs neither
+    import subprocess
+
     helper = shutil.which(_HELPER)
     if helper is None:
         raise NotSupported(_HELPER, "not installed; install the package fuse3")

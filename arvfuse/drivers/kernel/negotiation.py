@@ -6,8 +6,7 @@ the older paths on any kernel. Failure: NotSupported for a protocol that is too 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from arvfuse.drivers.kernel import wire
 from arvfuse.drivers.kernel.wire import Init
@@ -34,8 +33,7 @@ _FLAGS2_SHIFT: Final = 32
 _FLAGS: Final = (1 << _FLAGS2_SHIFT) - 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What a mount asks of the kernel.
 
     *writeback*: writes are kept in the page cache until close, fsync or memory pressure. *no_open*: files need no OPEN;
@@ -47,8 +45,7 @@ class Wanted:
     mask: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agreed:
+class Agreed(NamedTuple):
     """What both sides speak. Bytes."""
 
     minor: int

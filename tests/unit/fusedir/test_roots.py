@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,7 +105,7 @@ def test_a_trashed_record_is_shown_no_more_when_that_is_told(mounted: Mounted) -
     )  # fmt: skip
     mounted.ops.record_changed(change)
     assert directory.known_names() == [name]
-    mounted.ops.record_changed(replace(change, event="trash"))
+    mounted.ops.record_changed(change._replace(event="trash"))
     assert directory.known_names() == []
     assert mounted.told() == [(by_id, name)]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import replace
 
 import pytest
 
@@ -326,7 +325,7 @@ def test_an_echo_of_our_own_costs_nothing(house):
 
 def test_a_record_in_the_trash_is_told_and_not_asked_for(house, caplog):
     shown, tree = show(house), house.new()
-    gone = replace(change(house.catalog.get(tree.uuid)), event="trash", pdh=None)
+    gone = change(house.catalog.get(tree.uuid))._replace(event="trash", pdh=None)
     house.catalog.trash(tree.uuid)
     house.backend.events.append({"event": "changed", "changes": [encode_change(gone) | {"echo": False}]})
     house.step()

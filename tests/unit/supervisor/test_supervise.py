@@ -52,6 +52,7 @@ class FakeProcesses:
         self.backend_dies = 0  # so many backends die at once
         self.busy = False
         self.refuse = None  # an error with which a backend starts
+        self.prepared = 0
 
     def start_engine(self, supervisor):
         self.engine = Channel.of_descriptor(os.dup(supervisor.fileno()), self.place)
@@ -63,6 +64,9 @@ class FakeProcesses:
         self.backends.append(channel)
         self.start(lambda: self.run_backend(channel))
         return FakeChild(2)
+
+    def prepare_end(self):
+        self.prepared += 1
 
     def start_unmount(self, *, lazy):
         if self.busy and not lazy:
@@ -81,7 +85,7 @@ class FakeProcesses:
         return subprocess.Popen(["sh", "-c", script], stderr=subprocess.PIPE, text=True)
 
     def start(self, body):
-        thread = threading.Thread(target=body)
+        thread = threading.Thread(target=body, daemon=True)  # a test that fails leaves some
         self.threads.append(thread)
         thread.start()
 
@@ -160,7 +164,7 @@ class Run:
             assert self.became_ready.wait(PATIENCE_S)
             act()
 
-        thread = threading.Thread(target=body)
+        thread = threading.Thread(target=body, daemon=True)  # a test that fails leaves some
         self.actors.append(thread)
         thread.start()
 
