@@ -6,7 +6,6 @@ system has no more watches to give, or none at all; whoever waits then looks now
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import select
@@ -24,6 +23,8 @@ class FileWatch:
     """Tells that a file in *directory* was written, made, or moved there. OSError."""
 
     def __init__(self, directory: Path) -> None:
+        import ctypes  # not needed where nobody waits
+
         libc = ctypes.CDLL(None, use_errno=True)
         self._notify = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._notify < 0:

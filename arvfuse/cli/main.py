@@ -23,6 +23,7 @@ from arvfuse.errors import ArvfuseError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process' own); its exit code."""
     asked: Any = None
+    is_program = arguments is None
     arguments = sys.argv[1:] if arguments is None else arguments
     gc.disable()  # reading modules leaves no garbage
     try:
@@ -32,9 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = getattr(importlib.import_module(asked.module), asked.function)
         gc.freeze()
         gc.enable()
-        code = command(asked)
+        code = int(command(asked))
         sys.stdout.flush()
-        return int(code)
+        if is_program and asked.ends_at_once:
+            sys.stderr.flush()
+            os._exit(code)
+        return code
     except ArvfuseError as error:
         _explain(asked, line_of(error))
         return exits.code_for(error)

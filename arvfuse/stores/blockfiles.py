@@ -8,7 +8,6 @@ belongs to the open file, and threads that shared one would unlock each other). 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -35,12 +34,17 @@ def start_writeback(fd: int) -> None:
     """Ask the kernel to begin writing the file's dirty pages, without waiting: a later fdatasync finds little to do."""
     call = _sync_file_range()
     if call is not None:
-        call(fd, ctypes.c_int64(0), ctypes.c_int64(0), ctypes.c_uint(_WRITE))
+        call(fd, 0, 0, _WRITE)
 
 
 @lru_cache(maxsize=1)
 def _sync_file_range() -> Callable[..., int] | None:
-    return getattr(ctypes.CDLL(None), "sync_file_range", None)
+    import ctypes  # not needed to read
+
+    call = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    if call is not None:
+        call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return call
 
 
 def sync_directory(path: Path) -> None:
