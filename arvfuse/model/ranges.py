@@ -172,6 +172,21 @@ class SegmentMap:
         """Let *fn* say for each segment what it becomes: parts of the same total length, or None to keep it.
 
         Returns whether anything changed. If *fn* raises or its lengths do not add up, nothing is changed."""
+        if self._count == 1:  # most files; a part that takes the place of the whole needs no new map
+            only: Segment = self._chunks[0][0]
+            answer = fn(only)
+            if answer is None:
+                return False
+            parts = list(answer)
+            if len(parts) == 1 and parts[0][0] == only.length:
+                _, ref, offset = parts[0]
+                part = Segment(0, only.length, ref, 0 if ref == HOLE else offset)
+                self._chunks[0][0] = part
+                return part != only
+            return self._remap(lambda _: parts)
+        return self._remap(fn)
+
+    def _remap(self, fn: Callable[[Segment], Iterable[Part] | None]) -> bool:
         fresh = SegmentMap()
         touched = False
         for chunk in self._chunks:

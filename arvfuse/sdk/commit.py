@@ -208,8 +208,8 @@ class Committer:
 
     def _packer(self) -> Packer:
         return Packer(
-            store=self._store, pool=self._pool, spool=self._directory / "spool", fetch=self._fetch, stored=self._put,
-            numbers=self._pack_numbers,
+            store=self._store, pool=self._pool, spool=self._directory / "spool", fetch=self._fetch, place=self._place,
+            stored=self._put,            numbers=self._pack_numbers,
         )  # fmt: skip
 
     def _render(self, tree: ReplicaTree) -> bytes:
@@ -432,13 +432,16 @@ class Committer:
         if isinstance(ref, str):
             return self._store.fetch_range(ref, offset, length)
         if ref == LOG:
-            number, position = split_address(self._places.find(offset) or offset)
+            number, position = split_address(offset)
             return pread_exactly(self._log_fd(number), position, length)
         fd = os.open(spool_path(self._directory, ref), os.O_RDONLY | os.O_CLOEXEC)
         try:
             return pread_exactly(fd, offset, length)
         finally:
             os.close(fd)
+
+    def _place(self, address: int) -> int:
+        return self._places.find(address) or address
 
     def _log_fd(self, number: int) -> int:
         fd = self._log_fds.get(number)

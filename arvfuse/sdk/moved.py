@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import struct
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -48,7 +50,7 @@ def write_moved(path: Path, entries: Iterable[Entry]) -> None:
 
 
 class Moved:
-    """The table, searched where it lies: nothing is parsed that is not looked up."""
+    """The table, searched where it lies: of what is not looked up nothing but the starts is read."""
 
     def __init__(self, data: bytes) -> None:
         """Damaged if *data* is no such table."""
@@ -67,6 +69,9 @@ class Moved:
             position += length
         if position != len(data):
             raise Damaged("table of moved ranges: its locators are cut off")
+        self._starts: Final = array("Q")
+        self._spaces: Final[dict[int, tuple[int, int]]] = {}  # space -> first row, and the one behind its last
+        self._note_starts()
 
     @classmethod
     def read(cls, path: Path) -> Moved:
@@ -78,9 +83,7 @@ class Moved:
 
     def entries(self) -> Iterator[Entry]:
         """All that it says, in order."""
-        for space, start, length, locator, offset in _ENTRY.iter_unpack(
-            memoryview(self._data)[_HEAD.size : _HEAD.size + self._count * _ENTRY.size]
-        ):
+        for space, start, length, locator, offset in _ENTRY.iter_unpack(self._rows()):
             yield space, start, length, self._locators[locator], offset
 
     def resolve(self, segment: Segment) -> list[tuple[int, Ref, int]] | None:
@@ -88,13 +91,14 @@ class Moved:
         if isinstance(segment.ref, str) or segment.ref == HOLE:
             return None
         space, start, left = segment.ref, segment.offset, segment.length
-        at = self._last_at_or_before(space, start)
+        low, high = self._spaces.get(space, (0, 0))
+        at = bisect_right(self._starts, start, low, high) - 1
         parts: list[tuple[int, Ref, int]] = []
         while left:
-            if not 0 <= at < self._count:
+            if not low <= at < high:
                 return None
-            found, first, length, locator, offset = _ENTRY.unpack_from(self._data, _HEAD.size + at * _ENTRY.size)
-            if found != space or not first <= start < first + length:
+            _, first, length, locator, offset = _ENTRY.unpack_from(self._data, _HEAD.size + at * _ENTRY.size)
+            if not first <= start < first + length:
                 return None
             part = min(left, first + length - start)
             parts.append((part, self._locators[locator], offset + start - first))
@@ -103,16 +107,17 @@ class Moved:
             at += 1
         return parts
 
-    def _last_at_or_before(self, space: int, start: int) -> int:
-        low, high = 0, self._count
-        while low < high:
-            middle = (low + high) // 2
-            found, first, *_ = _ENTRY.unpack_from(self._data, _HEAD.size + middle * _ENTRY.size)
-            if (found, first) <= (space, start):
-                low = middle + 1
-            else:
-                high = middle
-        return low - 1
+    def _note_starts(self) -> None:
+        space, begin = 0, 0
+        for row, (found, start, *_) in enumerate(_ENTRY.iter_unpack(self._rows())):
+            if found != space:
+                self._spaces[space] = (begin, row)
+                space, begin = found, row
+            self._starts.append(start)
+        self._spaces[space] = (begin, len(self._starts))
+
+    def _rows(self) -> memoryview:
+        return memoryview(self._data)[_HEAD.size : _HEAD.size + self._count * _ENTRY.size]
 
 
 def _disjoint(entries: Iterable[Entry]) -> Iterator[Entry]:

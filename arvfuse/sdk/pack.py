@@ -25,6 +25,8 @@ from arvfuse.sdk.replica import ReplicaTree
 PACK_BELOW: Final = 1 << 20  # a run of new bytes shorter than this shares a block with others
 MANY_SEGMENTS: Final = 1024
 _READ_BYTES: Final = 4 << 20
+_NEAR_BYTES: Final = 16 << 10  # what lies between records of the log that are read together, at most
+_TOGETHER_BYTES: Final = 1 << 20
 
 
 class _Unit(NamedTuple):
@@ -33,6 +35,7 @@ class _Unit(NamedTuple):
     file: FileNode
     segments: tuple[Segment, ...]
     length: int
+    whole: bool = False  # one segment, which is the file
 
 
 class Packer:
@@ -40,47 +43,64 @@ class Packer:
 
     def __init__(
         self, *, store: BlockStore, pool: Pool, spool: Path, fetch: Callable[[Ref, int, int], bytes | memoryview],
-        stored: Callable[[int, FileNode], Future[Stored]], numbers: Iterator[int],
+        place: Callable[[int], int], stored: Callable[[int, FileNode], Future[Stored]], numbers: Iterator[int],
     ) -> None:  # fmt: skip
+        """*place*: where in the log the bytes of an address lie now, as *fetch* takes it."""
         self._store: Final = store
         self._pool: Final = pool
         self._spool: Final = spool
         self._fetch: Final = fetch
+        self._place: Final = place
         self._stored: Final = stored
         self._numbers: Final = numbers  # names of temporary files, never the same twice in a directory
 
     def pack(self, trees: Iterable[ReplicaTree]) -> list[Entry]:
         """Bring every changed file of *trees* into blocks; where log and block ranges went. Store errors."""
-        files = [file for tree in trees for file in local_files(tree)]
-        small: list[_Unit] = []
+        files: list[FileNode] = []  # but for those that are one unit
         jobs: list[tuple[list[_Unit], Future[str]]] = []
         blocks: dict[int, Future[Stored]] = {}
-        for file in files:
-            units, direct = plan(file)
-            for unit in units:
-                if unit.length < PACK_BELOW:
-                    small.append(unit)
-                else:
-                    jobs.append(([unit], self._submit([unit])))
-            for block in direct:
-                if block not in blocks:
-                    blocks[block] = self._stored(block, file)
-        jobs.extend((group, self._submit(group)) for group in groups(small))
-        entries: list[Entry] = []
-        places: dict[int, list[tuple[Segment, str, int]]] = {}
+
+        def small() -> Iterator[_Unit]:
+            for tree in trees:
+                for file in local_files(tree):
+                    only = single(file)
+                    if only is not None:
+                        yield only
+                        continue
+                    files.append(file)
+                    units, direct = plan(file)
+                    for unit in units:
+                        if unit.length < PACK_BELOW:
+                            yield unit
+                        else:
+                            jobs.append(([unit], self._submit([unit])))
+                    for block in direct:
+                        if block not in blocks:
+                            blocks[block] = self._stored(block, file)
+
+        for group in groups(small()):  # the first are hashed while the next are looked for
+            jobs.append((group, self._submit(group)))
         # All of them, also when one fails: they read the log's files, which are closed after a commit.
         running: list[Future[Any]] = [*(future for _, future in jobs), *blocks.values()]
         wait(running)
-        for group, future in jobs:
-            locator = future.result()
+        locators = [future.result() for _, future in jobs]
+        where = {block: block_entries(block, future.result()) for block, future in blocks.items()}
+        entries: list[Entry] = []
+        places: dict[int, list[tuple[Segment, str, int]]] = {}
+        for (group, _), locator in zip(jobs, locators, strict=True):
             at = 0
-            for unit in group:
-                for segment in unit.segments:
-                    places.setdefault(id(unit.file), []).append((segment, locator, at))
+            for file, segments, _length, whole in group:
+                if whole:
+                    ((_, length, ref, offset),) = segments
+                    entries.append((ref, offset, length, locator, at))  # type: ignore[arg-type] # a place in the log
+                    file.segments = SegmentMap(((length, locator, at),))
+                    at += length
+                    continue
+                for segment in segments:
+                    places.setdefault(id(file), []).append((segment, locator, at))
                     if not isinstance(segment.ref, str):
                         entries.append((segment.ref, segment.offset, segment.length, locator, at))
                     at += segment.length
-        where = {block: block_entries(block, future.result()) for block, future in blocks.items()}
         for rows in where.values():
             entries.extend(rows)
         for file in files:
@@ -92,11 +112,39 @@ class Packer:
         return self._pool.submit(put_parts, self._store, temporary, self._bytes_of(group))
 
     def _bytes_of(self, group: list[_Unit]) -> Iterator[bytes | memoryview]:
+        """The bytes in order. What lies side by side in the log, as that of files written one after another, is read
+        together: a read of its own for each 4 KiB took longer than to hash them."""
+        near: list[tuple[int, int]] = []  # (address, length) of what is read together
+        begin = end = 0
         for unit in group:
-            for segment in unit.segments:
-                for start in range(0, segment.length, _READ_BYTES):
-                    part = min(_READ_BYTES, segment.length - start)
-                    yield self._fetch(segment.ref, segment.offset + start, part)
+            for _, length, ref, offset in unit.segments:
+                if ref == LOG:
+                    address = self._place(offset)
+                    if near and end <= address <= end + _NEAR_BYTES and address + length - begin <= _TOGETHER_BYTES:
+                        near.append((address, length))
+                    else:
+                        yield from self._read_log(near)
+                        begin, near = address, [(address, length)]
+                    end = address + length
+                    continue
+                yield from self._read_log(near)
+                near = []
+                for start in range(0, length, _READ_BYTES):
+                    yield self._fetch(ref, offset + start, min(_READ_BYTES, length - start))
+        yield from self._read_log(near)
+
+    def _read_log(self, near: list[tuple[int, int]]) -> Iterator[bytes | memoryview]:
+        """The bytes at addresses that rise."""
+        if not near:
+            return
+        begin, end = near[0][0], near[-1][0] + near[-1][1]
+        if len(near) == 1:
+            for start in range(begin, end, _READ_BYTES):
+                yield self._fetch(LOG, start, min(_READ_BYTES, end - start))
+            return
+        data = memoryview(self._fetch(LOG, begin, end - begin))
+        for address, length in near:
+            yield data[address - begin : address - begin + length]
 
 
 def local_files(tree: ReplicaTree) -> Iterator[FileNode]:
@@ -110,6 +158,14 @@ def local_files(tree: ReplicaTree) -> Iterator[FileNode]:
     for file in tree.orphans.values():
         if not file.pristine and _is_local(file):
             yield file
+
+
+def single(file: FileNode) -> _Unit | None:
+    """The unit of a small file that is one range of the log, as most are."""
+    if len(file.segments) != 1:
+        return None
+    (only,) = file.segments
+    return _Unit(file, (only,), only.length, True) if only.ref == LOG and only.length < PACK_BELOW else None
 
 
 def plan(file: FileNode) -> tuple[list[_Unit], set[int]]:
@@ -133,7 +189,7 @@ def plan(file: FileNode) -> tuple[list[_Unit], set[int]]:
     return units, direct
 
 
-def groups(units: list[_Unit]) -> Iterator[list[_Unit]]:
+def groups(units: Iterable[_Unit]) -> Iterator[list[_Unit]]:
     """Units in order, in groups that fill a block each."""
     group: list[_Unit] = []
     size = 0
@@ -158,7 +214,10 @@ def block_entries(block: int, stored: Stored) -> list[Entry]:
 
 
 def _is_local(file: FileNode) -> bool:
-    return any(isinstance(s.ref, int) and s.ref != HOLE for s in file.segments)
+    for _, _, ref, _ in file.segments:  # noqa: SIM110 # a generator for each changed file takes longer
+        if isinstance(ref, int) and ref != HOLE:
+            return True
+    return False
 
 
 def runs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:

@@ -16,7 +16,7 @@ from arvfuse.model.ranges import HOLE, LOG, Part, SegmentMap
 from arvfuse.model.records import Base
 from arvfuse.sdk.moved import Entry
 from arvfuse.sdk.nodes import FileNode
-from arvfuse.sdk.pack import MANY_SEGMENTS, PACK_BELOW, Packer, block_entries, groups, local_files, plan, runs
+from arvfuse.sdk.pack import MANY_SEGMENTS, PACK_BELOW, Packer, block_entries, groups, local_files, plan, runs, single
 from arvfuse.sdk.putpool import Stored
 from arvfuse.sdk.replica import ReplicaTree, make_directories
 from arvfuse.stores.faulty import Faulty
@@ -238,7 +238,7 @@ def test_a_failure_comes_when_all_that_runs_has_ended(tmp_path: Path) -> None:
         tree.set_segments(file, [(length, LOG, 0)], 0)
     packer = Packer(
         store=store, pool=InlinePool(), spool=tmp_path, fetch=lambda ref, offset, length: bytes(length),
-        stored=lambda block, file: pytest.fail("nothing is sealed"), numbers=count(1),
+        place=lambda address: address, stored=lambda block, file: pytest.fail("nothing is sealed"), numbers=count(1),
     )  # fmt: skip
     with pytest.raises(StoreUnavailable):
         packer.pack([tree])
@@ -247,6 +247,65 @@ def test_a_failure_comes_when_all_that_runs_has_ended(tmp_path: Path) -> None:
     entries = packer.pack([tree])
     assert [(space, start) for space, start, *_ in entries] == [(LOG, 0), (LOG, 0)]
     assert list(local_files(tree)) == []
+
+
+def packed_from(log: bytes, tmp_path: Path, segments: list[tuple[int, int]], moved: int = 0) -> tuple[bytes, list[int]]:
+    """The bytes of files that are ranges of *log* in one block, and the lengths of the reads. *moved*: how much lower
+    the log lies than its addresses say."""
+    store, tree, reads = MemoryStore(), replica(), list[int]()
+    for number, (offset, length) in enumerate(segments):
+        file = FileNode(0, tree)
+        tree.attach(tree.root, b"f%04d" % number, file, 0)
+        tree.set_segments(file, [(length, LOG, offset + moved)], 0)
+
+    def fetch(ref: object, offset: int, length: int) -> bytes:
+        assert ref == LOG
+        reads.append(length)
+        assert offset + length <= len(log)
+        return log[offset : offset + length]
+
+    packer = Packer(
+        store=store, pool=InlinePool(), spool=tmp_path, fetch=fetch, place=lambda address: address - moved,
+        stored=lambda block, file: pytest.fail("nothing is sealed"), numbers=count(1),
+    )  # fmt: skip
+    entries = packer.pack([tree])
+    assert {entry[:3] for entry in entries} == {(LOG, offset + moved, length) for offset, length in segments}
+    (locator,) = {entry[3] for entry in entries}
+    assert list(local_files(tree)) == []
+    return bytes(store.fetch_range(locator, 0, sum(length for _, length in segments))), reads
+
+
+def test_what_lies_side_by_side_in_the_log_is_read_together(tmp_path: Path) -> None:
+    log = noise(4 * MIB)
+    segments = [(100 + 4200 * number, 4096) for number in range(500)]
+    content, reads = packed_from(log, tmp_path, segments, moved=7)
+    assert content == b"".join(log[offset : offset + length] for offset, length in segments)
+    assert len(reads) == 3, "a MiB each"
+    assert max(reads) <= MIB
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_the_order_in_the_log_the_bytes_are_those_of_the_files(tmp_path: Path, seed: int) -> None:
+    choose = random.Random(seed)
+    log = noise(2 * MIB)
+    segments = [(4000 * number, choose.randrange(1, 4001)) for number in range(400)]
+    cut = sorted(choose.sample(range(400), 20))
+    mixed = [
+        each
+        for low, high in zip([0, *cut], [*cut, 400], strict=True)
+        for each in segments[low:high][:: choose.choice([1, -1])]
+    ]
+    content, reads = packed_from(log, tmp_path, mixed)
+    assert content == b"".join(log[offset : offset + length] for offset, length in mixed)
+    assert len(reads) < len(segments)
+
+
+def test_most_files_are_one_unit() -> None:
+    unit = single(file_of((10, LOG, 500)))
+    assert unit is not None
+    assert (unit.length, unit.whole, [s.offset for s in unit.segments]) == (10, True, [500])
+    for parts in ([(10, LOG, 500), (1, LOG, 900)], [(10, 7, 0)], [(10, A, 0)], [(PACK_BELOW, LOG, 0)], []):
+        assert single(file_of(*parts)) is None
 
 
 def test_a_complete_piece_of_a_big_file_becomes_one_block(session: Session, store: Counting) -> None:
