@@ -68,6 +68,15 @@ class Inodes:
             self._counts[number] = self._counts.get(number, 0) + 1
         return number
 
+    def remember_all(self, nodes: Iterable[Numbered]) -> None:
+        """As remember() of each of *nodes*, none of which is the root."""
+        with self._lock:
+            known, counts = self._nodes, self._counts
+            for node in nodes:
+                number = node.no
+                known[number] = node
+                counts[number] = counts.get(number, 0) + 1
+
     def forget(self, batch: Iterable[tuple[int, int]]) -> list[Numbered]:
         """The kernel dropped (number, count) references; the nodes it does not know any more, to be evicted."""
         gone: list[Numbered] = []

@@ -47,6 +47,7 @@ from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode
 
 RENAME_NOREPLACE: Final = 1
+_DOTS: Final = (b".", b"..")
 _PERMISSION_BITS: Final = 0o7777
 """Snapshots of directories that are kept for readers that did not open them."""
 
@@ -94,14 +95,14 @@ class Operations(Known):
         found = rescue(self._lookup(directory, name), NoSuchEntry, lambda error: self._too_long(name, error))
         return then(found, lambda child: self._found(parent, name, directory, child))
 
-    def find(self, parent: int, name: bytes, number: int = 0) -> Entry | float | None:
+    def find(self, parent: int, name: bytes) -> Entry | float | None:
         """What lookup() says, where that takes no more than a look into a table: the entry of a file, or for how many
-        seconds the kernel may remember that there is none; None: ask lookup(). *number*: that of the name, if known."""
+        seconds the kernel may remember that there is none; None: ask lookup()."""
         directory = self._node(parent)
         node = directory.root_node() if isinstance(directory, CollectionDir) else directory
         if not isinstance(node, DirNode) or name.startswith(b"."):  # the names that have a meaning of their own
             return None
-        file = live_tree(node).peek(node, name, number)
+        file = live_tree(node).peek(node, name)
         if file is None and len(name) <= NAME_MAX_BYTES:
             return self.missing_keep_s(parent)
         if not isinstance(file, FileNode):
@@ -324,13 +325,23 @@ class Operations(Known):
             return self._directories.find(handle).read(cookie)
         return then(self._directories.unopened(self._directory(number), number), lambda opened: opened.read(cookie))
 
-    def listed_entry(self, handle: int, listed: Listed, number: int = 0) -> Entry | None:
-        """What look-up would say of a name that readdir() listed, if it can be said at once; counts as known then."""
+    def listed_entries(self, handle: int, listed: list[Listed], number: int = 0) -> list[Entry | None]:
+        """What look-up would say of names that readdir() listed, if it can be said at once; they count as known then.
+
+        Many at a time: a lock, and what all files of a directory have in common, for each name is half of the work."""
         opened = self._directories.find(handle) if handle else None
-        at_once = self.find(opened.no if opened is not None else number, listed.name, listed.no)
-        if isinstance(at_once, Entry):
-            return at_once
+        if opened is not None:
+            number = opened.no
         directory = opened.directory if opened is not None else self._directory(number)
+        at_once = self._entries_of_files(self._node(number), listed)
+        return [
+            self._listed_entry(directory, each) if entry is None else entry
+            for each, entry in zip(listed, at_once, strict=True)
+        ]
+
+    def _listed_entry(self, directory: Directory, listed: Listed) -> Entry | None:
+        if listed.name in _DOTS:
+            return None
         try:
             found = directory.lookup(listed.name)
         except NoSuchEntry:

@@ -10,7 +10,7 @@ Threading: any thread; the lock is held for dict work. Failure: none of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from arvfuse.fresh.node import DIRECTORY_BYTES, Attr, NumberAllocator, Space, VirtualNode
@@ -30,6 +30,7 @@ U = TypeVar("U")
 _DIRECTORY_MODE: Final = 0o777
 _FILE_MODE: Final = 0o777
 _WRITE_BITS: Final = 0o222
+_ALL_BITS: Final = 0o7777
 
 
 class Link(Protocol):
@@ -244,6 +245,18 @@ class Host:
         if not self.may_write(live_tree(node)):
             mode &= ~_WRITE_BITS
         return Attr(node.no, False, mode, node.size, node.mtime_ns, node.mtime_ns, self.timeout(self.settings.keep_s))
+
+    def file_attrs(self, directory: DirNode, files: Iterable[FileNode]) -> list[Attr]:
+        """As file_attr() of each of *files*, which are in *directory*."""
+        bits = _ALL_BITS if self.may_write(live_tree(directory)) else ~_WRITE_BITS
+        keep_s = self.timeout(self.settings.keep_s)
+        attrs: list[Attr] = []
+        for file in files:
+            mode, mtime_ns = file.mode, file.mtime_ns
+            if mode < 0:
+                mode = _FILE_MODE
+            attrs.append(Attr(file.no, False, mode & bits, file.size, mtime_ns, mtime_ns, keep_s))
+        return attrs
 
     def directory_attr(self, no: int, *, writable: bool, mtime_ns: int, keep_s: float, mode: int = -1) -> Attr:
         """*mode* -1: the usual one."""

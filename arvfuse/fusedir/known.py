@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from arvfuse.errors import NotADirectory, StaleNode
-from arvfuse.fresh.node import Attr, Entry
+from arvfuse.fresh.node import Attr, Entry, Listed
 from arvfuse.fusedir.directory import Directory, VirtualDir
 from arvfuse.fusedir.host import Alias, Host
 from arvfuse.fusedir.roots import RootDir
 from arvfuse.fusedir.trees import CollectionDir, TreeDir, tree_directory
-from arvfuse.fusefile import GeneratedFile
+from arvfuse.fusefile import GeneratedFile, live_tree
 from arvfuse.inodes import Inodes
 from arvfuse.model.escapes import show
 from arvfuse.sdk.live import LiveTree
@@ -74,6 +74,35 @@ class Known:
         self.host.inodes.remember(child)
         keep_s = 0.0 if isinstance(child, GeneratedFile) else self.host.timeout(directory.entry_keep_s)
         return Entry(self._attr(child), keep_s)
+
+    def _entries_of_files(self, directory: Any, listed: list[Listed]) -> list[Entry | None]:
+        """Entries of those names that are files of a tree's directory, whose names are there; None for others."""
+        none: list[Entry | None] = [None] * len(listed)
+        node = directory.root_node() if isinstance(directory, CollectionDir) else directory
+        if not isinstance(node, DirNode):
+            return none
+        found = live_tree(node).peek_all(node, listed)
+        files = [each for each in found if isinstance(each, FileNode)]
+        if not files:
+            return none
+        self.host.inodes.remember_all(files)  # before the timeouts are taken, as in _entry()
+        first = node is directory or self.host.is_first(node, directory)
+        keep_s = self.host.timeout(self.host.settings.keep_s if first else 0.0)
+        attrs = iter(self.host.file_attrs(node, files))
+        entries: list[Entry | None] = []
+        for each in found:
+            if not isinstance(each, FileNode):
+                entries.append(None)
+                continue
+            attr = next(attrs)
+            if self._atimes and attr.no in self._atimes:
+                attr = attr._replace(atime_ns=self._atimes[attr.no])
+            if each.parent is None and not each.handles:  # it lost its name meanwhile
+                self.host.inodes.forget(((each.no, 1),))
+                entries.append(None)
+                continue
+            entries.append(Entry(attr, keep_s))
+        return entries
 
     def _attr(self, node: Any) -> Attr:
         if isinstance(node, FileNode):

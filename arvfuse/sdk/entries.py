@@ -10,13 +10,16 @@ bad is InvalidManifest when it is made, not here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from arvfuse.model.dirindex import EMPTY, DirectoryIndex
 
 if TYPE_CHECKING:
     from arvfuse.sdk.nodes import DirNode, Node
+
+ListedName = tuple[bytes, int, bool, int]
+"""Of a listing: name, number, whether it is a directory, where to go on."""
 
 
 class NeedsIndex(LookupError):
@@ -68,18 +71,31 @@ class Entries:
         """The names in order."""
         return (name for name, _, _ in self.walk())
 
-    def get(self, name: bytes, number: int = 0) -> Node | None:
-        """The node under *name*, made if only the index knows it. *number*: what a listing said of it, which tells
-        where it stands."""
+    def get(self, name: bytes) -> Node | None:
+        """The node under *name*, made if only the index knows it."""
         node = self.nodes.get(name)
         if node is None:
-            at = self._listed_at(name, number) if number else -1
-            if at < 0:
-                at = self._position(name)
+            at = self._position(name)
             if at < 0:
                 return None
             node = self.nodes[name] = self._owner.make(self, name, at)
         return node
+
+    def listed(self, batch: Iterable[ListedName]) -> list[Node | None]:
+        """As get() of each name, quicker: a listing has told where it stands. None too for names that begin with a
+        dot, which may mean something else where they are looked up."""
+        nodes = self.nodes
+        found: list[Node | None] = []
+        for name, number, _, _ in batch:
+            node = nodes.get(name)
+            if node is None and not name.startswith(b"."):
+                at = self._listed_at(name, number)
+                if at < 0:
+                    at = self._position(name)
+                if at >= 0:
+                    node = nodes[name] = self._owner.make(self, name, at)
+            found.append(None if name.startswith(b".") else node)
+        return found
 
     def items(self) -> Iterator[tuple[bytes, Node]]:
         """(name, node) in order; makes every node, so not for what may be big."""

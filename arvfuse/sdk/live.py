@@ -6,7 +6,7 @@ returns (promise D1). Threading: any thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -17,7 +17,7 @@ from arvfuse.model.escapes import show
 from arvfuse.model.manifests import Manifest
 from arvfuse.sdk.blocks import BufferBlock
 from arvfuse.sdk.content import ContentTree
-from arvfuse.sdk.entries import NeedsIndex, Snapshot
+from arvfuse.sdk.entries import ListedName, NeedsIndex, Snapshot
 from arvfuse.sdk.nodes import DirNode, FileNode, Node, Path
 
 EARLY_SEAL_BYTES: Final = 4 << 20  # a tail of this size is sealed when its last writer closes
@@ -40,9 +40,8 @@ class LiveTree(ContentTree):
         with self.held(parent) as tree:
             return tree.child(parent, name)
 
-    def peek(self, parent: DirNode, name: bytes, number: int = 0) -> Node | None:
-        """As lookup(), but None if there is nothing; *parent* itself if its names have to be fetched first. *number*:
-        see Entries.get."""
+    def peek(self, parent: DirNode, name: bytes) -> Node | None:
+        """As lookup(), but None if there is nothing; *parent* itself if its names have to be fetched first."""
         with self.held(parent) as tree:
             entries = parent.entries
             if entries is None:
@@ -50,7 +49,13 @@ class LiveTree(ContentTree):
                     entries = tree.table(parent)
                 except NeedsIndex:
                     return parent
-            return entries.get(name, number)
+            return entries.get(name)
+
+    def peek_all(self, parent: DirNode, listed: Sequence[ListedName]) -> list[Node | None]:
+        """The nodes under names that a listing gave, if their directory's names are there; see Entries.listed."""
+        with self.held(parent):
+            entries = parent.entries
+            return [None] * len(listed) if entries is None else entries.listed(listed)
 
     def entries(self, parent: DirNode) -> list[tuple[bytes, Node]]:
         """A sorted snapshot of a directory. Makes all its nodes: to list big ones there is `names`."""

@@ -54,9 +54,13 @@ def test_a_directory_is_listed_without_being_opened(read_only: Mounted) -> None:
         listed = list(now(ops.readdir(0, 0, 1)))
         assert [each.name for each in listed] == [b".", b"..", b"d", b"f"]
     assert [each.name for each in now(ops.readdir(0, 3, 1))] == [b"f"]
-    entry = ops.listed_entry(0, listed[3], 1)
-    assert entry is not None
-    assert (entry.attr.size, ops.knows(entry.attr.no)) == (5, True)
+    here, above, directory, file = ops.listed_entries(0, listed, 1)
+    assert here is above is None, "no references to what is open anyway"
+    assert directory is not None
+    assert file is not None
+    assert (directory.attr.is_dir, ops.knows(directory.attr.no)) == (True, True)
+    assert (file.attr.size, ops.knows(file.attr.no)) == (5, True)
+    assert file == now(ops.lookup(1, b"f"))
     with pytest.raises(StaleNode):
         now(ops.readdir(0, 0, 4711))
 

@@ -415,10 +415,10 @@ class Session:
     def _readdirplus(self, unique: int, node: int, body: Body) -> Reply:
         handle, cookie, size, _, _, _, _ = wire.READ_IN.unpack_from(body)
         names = self._operations.readdir(handle, cookie, node)
-        entry_of = self._operations.listed_entry
+        entries_of = self._operations.listed_entries
         return self._ready(
             unique, names,
-            lambda listed: self._encoder.names_with_entries(listed, size, lambda each: entry_of(handle, each, node)),
+            lambda listed: self._encoder.names_with_entries(listed, size, lambda all_: entries_of(handle, all_, node)),
             "readdirplus",
         )  # fmt: skip
 

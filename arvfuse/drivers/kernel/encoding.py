@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Final
 
 from arvfuse.drivers.kernel import wire
@@ -15,7 +16,6 @@ from arvfuse.fresh.node import PREFERRED_IO_BYTES, Attr, Entry, Listed, Space
 _NS: Final = 1_000_000_000
 _DIRECTORY: Final = stat.S_IFDIR
 _FILE: Final = stat.S_IFREG
-_DOTS: Final = (b".", b"..")
 
 
 class Encoder:
@@ -54,16 +54,21 @@ class Encoder:
         return b"".join(out)
 
     def names_with_entries(
-        self, listed: Iterator[Listed], size: int, entry_of: Callable[[Listed], Entry | None]
+        self, listed: Iterator[Listed], size: int, entries_of: Callable[[list[Listed]], list[Entry | None]]
     ) -> bytes:
-        """As names(), each with its attributes; *entry_of* is asked for what fits only, as that counts as known."""
-        out: list[bytes] = []
+        """As names(), each with its attributes; *entries_of* is asked for what fits only, as that counts as known."""
+        fitting: list[Listed] = []
+        records: list[bytes] = []
         for each in listed:
-            record = wire.dirent(each.no, each.cookie, each.name, each.is_dir)
+            number, cookie, name, is_dir = each.no, each.cookie, each.name, each.is_dir
+            record = wire.dirent(number, cookie, name, is_dir)
             size -= len(record) + wire.ENTRY_OUT.size
             if size < 0:
                 break
-            entry = None if each.name in _DOTS else entry_of(each)
+            fitting.append(each)
+            records.append(record)
+        out: list[bytes] = []
+        for entry, record in zip(entries_of(fitting), records, strict=True):
             out.append(wire.EMPTY_ENTRY if entry is None else self.entry(entry))
             out.append(record)
         return b"".join(out)
@@ -99,6 +104,7 @@ def space(found: Space) -> bytes:
     return wire.STATFS_OUT.pack(blocks, free, free, 0, 0, found.block_bytes, found.name_max, found.block_bytes, 0)
 
 
+@lru_cache(maxsize=64)  # a mount has a few
 def _timeout(seconds: float) -> tuple[int, int]:
     """Whole seconds and the nanoseconds beside."""
     whole = int(seconds)

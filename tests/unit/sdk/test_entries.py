@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from arvfuse.model.manifests import Manifest
-from arvfuse.sdk.entries import Entries, NeedsIndex, Snapshot
+from arvfuse.sdk.entries import Entries, ListedName, NeedsIndex, Snapshot
 from arvfuse.sdk.nodes import DirNode, FileNode
 from arvfuse.sdk.shared import Numbers
 from arvfuse.sdk.tree import Tree
@@ -145,15 +145,21 @@ def test_what_is_to_be_fetched_says_which() -> None:
 def test_a_number_that_was_listed_tells_where_a_name_stands_and_a_wrong_one_misleads_nobody() -> None:
     _, entries = opened()
     numbers = {name: number for name, number, _ in listed(entries.snapshot())}
-    found = entries.get(b"b", numbers[b"b"])
+
+    def get(name: bytes, number: int) -> FileNode | DirNode | None:
+        said: ListedName = (name, number, False, 0)
+        (node,) = entries.listed([said])
+        return node
+
+    found = get(b"b", numbers[b"b"])
     assert found is not None
     assert (found.name, found.no) == (b"b", numbers[b"b"])
     for wrong in (1, numbers[b"a"], numbers[b"c"], 10_000):
-        again = entries.get(b"d", wrong)
+        again = get(b"d", wrong)
         assert again is not None
         assert again.no == numbers[b"d"]
         entries.forget(b"d")
     entries.remove(b"a")
-    assert entries.get(b"a", numbers[b"a"]) is None
-    assert entries.get(b"x", numbers[b"a"]) is None
+    assert get(b"a", numbers[b"a"]) is None
+    assert get(b"x", numbers[b"a"]) is None
     entries.check_invariants()

@@ -66,11 +66,12 @@ def test_as_many_names_as_fit(size: int) -> None:
 def test_names_with_entries_ask_for_what_fits_only() -> None:
     asked: list[bytes] = []
 
-    def entry_of(each: Listed) -> Entry | None:
-        asked.append(each.name)
-        return None if each.name == b"name-4" else Entry(FILE._replace(no=each.no), 1.0)
+    def entries_of(fitting: list[Listed]) -> list[Entry | None]:
+        asked.extend(each.name for each in fitting)
+        unknown = (b".", b"..", b"name-4")
+        return [None if each.name in unknown else Entry(FILE._replace(no=each.no), 1.0) for each in fitting]
 
-    packed = ENCODER.names_with_entries(listed(), 950, entry_of)
+    packed = ENCODER.names_with_entries(listed(), 950, entries_of)
     found = []
     while packed:
         number = wire.ENTRY_HEAD.unpack_from(packed)[0]
@@ -79,7 +80,7 @@ def test_names_with_entries_ask_for_what_fits_only() -> None:
         found.append((number, cookie, record[wire.DIRENT.size : wire.DIRENT.size + length]))
         packed = record[(wire.DIRENT.size + length + 7) // 8 * 8 :]
     assert found == [(0, 1, b"."), (0, 2, b".."), (3, 3, b"name-3"), (0, 4, b"name-4"), (5, 5, b"name-5")]
-    assert asked == [b"name-3", b"name-4", b"name-5"]  # each counts as known to the kernel
+    assert asked == [b".", b"..", b"name-3", b"name-4", b"name-5"]  # each counts as known to the kernel
 
 
 def test_small_answers() -> None:
