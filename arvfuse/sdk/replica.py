@@ -118,8 +118,13 @@ class Replica:
         return new
 
     def _base(self, no: int, base: records.Base) -> None:
-        if no in self.trees:
-            return  # what we hold already includes it
+        known = self.trees.get(no)
+        if known is not None:
+            # What we hold includes it, unless a merge in which nothing was ours made the tree what others had saved.
+            if known.uuid == base.uuid and base.kind == "record" and max(known.asof + 1, known.seq) <= base.asof:
+                tree = self.rebase(known, base.asof, base.pdh, self._manifest(PDH(base.pdh)))
+                tree.version, tree.merge_base = base.version, base.pdh
+            return
         asof, pdh = base.asof, base.pdh
         # A mount opens a record once; a session may have it open many times, and notes its saves by tree.
         covered = self._covered(no, base.uuid if base.kind == "record" else None)
