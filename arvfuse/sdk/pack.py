@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from arvfuse.model.locators import BLOCK_BYTES
 from arvfuse.model.ranges import HOLE, LOG, Ref, Segment, SegmentMap
@@ -27,10 +27,14 @@ MANY_SEGMENTS: Final = 1024
 _READ_BYTES: Final = 4 << 20
 
 
-class _Unit(NamedTuple):
-    """Segments of one file that become one contiguous range of a block."""
+Fetch = Callable[[Ref, int, int], bytes | memoryview]
+F = TypeVar("F")
 
-    file: FileNode
+
+class Unit(NamedTuple, Generic[F]):
+    """Segments of one file that become one contiguous range of a block. *file*: what its owner knows the file by."""
+
+    file: F
     segments: tuple[Segment, ...]
     length: int
 
@@ -39,7 +43,7 @@ class Packer:
     """One packing run over some trees. *fetch* reads segments; *stored* gives a sealed block's future."""
 
     def __init__(
-        self, *, store: BlockStore, pool: Pool, spool: Path, fetch: Callable[[Ref, int, int], bytes | memoryview],
+        self, *, store: BlockStore, pool: Pool, spool: Path, fetch: Fetch,
         stored: Callable[[int, FileNode], Future[Stored]], numbers: Iterator[int],
     ) -> None:  # fmt: skip
         self._store: Final = store
@@ -52,8 +56,8 @@ class Packer:
     def pack(self, trees: Iterable[ReplicaTree]) -> list[Entry]:
         """Bring every changed file of *trees* into blocks; where log and block ranges went. Store errors."""
         files = [file for tree in trees for file in local_files(tree)]
-        small: list[_Unit] = []
-        jobs: list[tuple[list[_Unit], Future[str]]] = []
+        small: list[Unit[FileNode]] = []
+        jobs: list[tuple[list[Unit[FileNode]], Future[str]]] = []
         blocks: dict[int, Future[Stored]] = {}
         for file in files:
             units, direct = plan(file)
@@ -87,16 +91,9 @@ class Packer:
             _replace(file, places.get(id(file), []), where)
         return entries
 
-    def _submit(self, group: list[_Unit]) -> Future[str]:
+    def _submit(self, group: list[Unit[FileNode]]) -> Future[str]:
         temporary = self._spool / f"pack{next(self._numbers)}"
-        return self._pool.submit(put_parts, self._store, temporary, self._bytes_of(group))
-
-    def _bytes_of(self, group: list[_Unit]) -> Iterator[bytes | memoryview]:
-        for unit in group:
-            for segment in unit.segments:
-                for start in range(0, segment.length, _READ_BYTES):
-                    part = min(_READ_BYTES, segment.length - start)
-                    yield self._fetch(segment.ref, segment.offset + start, part)
+        return self._pool.submit(put_parts, self._store, temporary, bytes_of(group, self._fetch))
 
 
 def local_files(tree: ReplicaTree) -> Iterator[FileNode]:
@@ -112,9 +109,9 @@ def local_files(tree: ReplicaTree) -> Iterator[FileNode]:
             yield file
 
 
-def plan(file: FileNode) -> tuple[list[_Unit], set[int]]:
+def plan(file: FileNode) -> tuple[list[Unit[FileNode]], set[int]]:
     """(units to be packed, buffer blocks that are stored as they are) of a file."""
-    units: list[_Unit] = []
+    units: list[Unit[FileNode]] = []
     direct: set[int] = set()
     for run in runs(file.segments):
         join = _join_from(run, file)
@@ -122,20 +119,20 @@ def plan(file: FileNode) -> tuple[list[_Unit], set[int]]:
             if segment.ref == LOG:
                 previous = units[-1] if units and index and units[-1].segments[-1] is run[index - 1] else None
                 if previous is not None:
-                    units[-1] = _Unit(file, (*previous.segments, segment), previous.length + segment.length)
+                    units[-1] = Unit(file, (*previous.segments, segment), previous.length + segment.length)
                 else:
-                    units.append(_Unit(file, (segment,), segment.length))
+                    units.append(Unit(file, (segment,), segment.length))
             elif isinstance(segment.ref, int):
                 direct.add(segment.ref)
         if join < len(run):
             tail = tuple(run[join:])
-            units.append(_Unit(file, tail, sum(s.length for s in tail)))
+            units.append(Unit(file, tail, sum(s.length for s in tail)))
     return units, direct
 
 
-def groups(units: list[_Unit]) -> Iterator[list[_Unit]]:
+def groups(units: list[Unit[F]]) -> Iterator[list[Unit[F]]]:
     """Units in order, in groups that fill a block each."""
-    group: list[_Unit] = []
+    group: list[Unit[F]] = []
     size = 0
     for unit in units:
         if size + unit.length > BLOCK_BYTES and group:
@@ -145,6 +142,14 @@ def groups(units: list[_Unit]) -> Iterator[list[_Unit]]:
         size += unit.length
     if group:
         yield group
+
+
+def bytes_of(group: list[Unit[F]], fetch: Fetch) -> Iterator[bytes | memoryview]:
+    """What the block of a group holds, a few MiB at a time."""
+    for unit in group:
+        for segment in unit.segments:
+            for start in range(0, segment.length, _READ_BYTES):
+                yield fetch(segment.ref, segment.offset + start, min(_READ_BYTES, segment.length - start))
 
 
 def block_entries(block: int, stored: Stored) -> list[Entry]:
