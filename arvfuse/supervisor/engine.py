@@ -395,7 +395,7 @@ class EngineProcess:
                 self._told.notify_all()
         elif do == "device":
             if message.get("key"):
-                self._further.start(message["key"], descriptors[0])
+                self._further.start(message["key"], descriptors[0] if descriptors else None)
                 return
             with self._told:
                 self._devices.append(descriptors[0] if descriptors else None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -36,6 +36,7 @@ class Mounter(Protocol):
 class _Further:
     mountpoint: Path
     client: Connection | None  # who waits for its beginning, then for its end
+    made: bool = False  # the system has it; the engine may be about to answer it
     mounted: bool = False
 
 
@@ -103,6 +104,8 @@ class FurtherMounts:
             _answer(further, {"code": 0, "mountpoint": str(further.mountpoint)})
         elif told == "failed":
             self._forget(key)
+            if further.made:
+                self._detach([further.mountpoint])
             _answer(further, {"code": 1, "error": message["error"]})
         elif told == "gone":
             self._forget(key)
@@ -120,8 +123,17 @@ class FurtherMounts:
 
     def detach_all(self) -> None:
         """The engine ends: nobody answers them any more."""
+        self._detach(self._places)
+
+    def close(self, timeout_s: float) -> None:
+        """Wait for the helpers."""
+        for helper, _ in self._helpers:
+            helper.communicate(timeout=timeout_s)
+        self._helpers = []
+
+    def _detach(self, mounted: Iterable[Path]) -> None:
         places = []
-        for place in self._places:
+        for place in mounted:
             try:
                 self._mounter.unmount_further(place, lazy=True)
             except (PermissionError, ArvfuseError):
@@ -129,12 +141,6 @@ class FurtherMounts:
         for start in range(0, len(places), _DETACH_BATCH):
             helper = self._mounter.start_unmount(*places[start : start + _DETACH_BATCH], lazy=True)
             self._helpers.append((helper, 0))
-
-    def close(self, timeout_s: float) -> None:
-        """Wait for the helpers."""
-        for helper, _ in self._helpers:
-            helper.communicate(timeout=timeout_s)
-        self._helpers = []
 
     def _make(self, key: int, further: _Further) -> None:
         try:
@@ -144,6 +150,7 @@ class FurtherMounts:
             self._tell({"do": "no_device", "key": key})
             _answer(further, {"code": 1, "error": encode_error(error)})
             return
+        further.made = True
         self._tell({"do": "device", "key": key}, device)
         os.close(device)
 
