@@ -54,6 +54,7 @@ breakdown: setup
 stress: setup
 	$(BIN)/python -m bench.stress
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "stress or not stress" tests/property tests/concurrency --timeout=3600
+	$(BIN)/pytest -m stress tests/mounted --timeout=3600
 
 posix: setup $(FSX)
 	$(BIN)/python -m bench.posix $(FSX)

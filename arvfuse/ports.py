@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from arvfuse.model.collections import (
     PDH,
@@ -73,6 +73,24 @@ class BlockStore(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class KnowsAhead(Protocol):
+    """A power that a BlockStore may have: to say what is worth being fetched before somebody reads it."""
+
+    @property
+    def ahead_bytes(self) -> int:
+        """Bytes of a block in one fetch, e.g. the line of a cache; 0 where reads cost as much earlier as later."""
+        ...
+
+
+UNSAID_AHEAD_BYTES: Final = 4 << 20
+
+
+def ahead_bytes(store: BlockStore) -> int:
+    """What *store* says about itself; 4 MiB if it says nothing: it may be far away."""
+    return store.ahead_bytes if isinstance(store, KnowsAhead) else UNSAID_AHEAD_BYTES
 
 
 @runtime_checkable

@@ -13,13 +13,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 COMMAND: Final = (sys.executable, "-m", "arvfuse")
 UNMOUNT_S: Final = 600
 """Seconds an unmount may take to commit everything."""
+GIVE_UP_S: Final = 20
+"""Seconds it may take after something went wrong."""
 
 
 class CommandFailed(Exception):
@@ -49,6 +51,9 @@ def mounted(store: Path, mountpoint: Path, *options: str, driver: str = "auto") 
         yield mountpoint
         arvfuse("unmount", mountpoint)
     except BaseException:
+        # In order if that goes: processes whose store is gone before they could commit would try again for minutes.
+        with suppress(CommandFailed, OSError, subprocess.SubprocessError):
+            arvfuse("unmount", "--deadline", f"{GIVE_UP_S}", mountpoint, timeout_s=3 * GIVE_UP_S)
         detach(mountpoint)
         raise
 

@@ -4,7 +4,7 @@ An index lies beside its manifest text in the store, or in the mount's own direc
 (or has no texts as files); so does a text in normal form where the given one is not. What is there is read once and
 compared with its check; what does not match is made again. Owns the texts that it has open. Threading: any thread; two
 that want the same index make it twice. Failure: InvalidManifest for what cannot be understood, StoreUnavailable where
-neither place can be read or written.
+neither place can be read or written. Who is told of an index has a day to map it (`sweeping`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from arvfuse.backend.sweeping import mark_used
 from arvfuse.errors import ArvfuseError, Damaged, StoreUnavailable
 from arvfuse.model.lineindex import encode_lines
 from arvfuse.model.manifests import Manifest
@@ -65,6 +66,7 @@ class Indexing:
         places = [directory / name for directory in self._places(text)]
         for place in places:
             if _is_good(place, key):
+                mark_used(place)
                 return place
         with _translated(text):
             data = self._open(text).index_bytes(path, key)
@@ -95,6 +97,7 @@ class Indexing:
         except (Damaged, OSError) as error:
             log.warning("%s is made again: %s", lines, error)
             return False
+        mark_used(lines)
         return True
 
     def _write_lines(self, text: Path, manifest: Manifest) -> tuple[Path, Path]:

@@ -17,20 +17,22 @@ from typing import Any, Final
 from arvfuse.backend.identities import resolve
 from arvfuse.backend.indexing import Indexing
 from arvfuse.backend.messages import Message, encode_record
-from arvfuse.errors import ArgumentError, NameTaken, NoSuchRecord
+from arvfuse.errors import ArgumentError, NameTaken, NoSuchRecord, StoreUnavailable
 from arvfuse.model.apirecords import records_json
 from arvfuse.model.collections import EMPTY_PDH, PDH, CollectionRecord, ProjectRecord, Version
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.manifestview import ManifestView
 from arvfuse.model.merge import merge, to_json
+from arvfuse.model.normalizing import pdh as pdh_of
 from arvfuse.ports import Catalog
+from arvfuse.sdk.mapped import map_file
 from arvfuse.sdk.outcome import Outcome
 
 _COLLECTION: Final = "4zz18"
 
 
 class Lookups:
-    """Answers to home, contents, find, by_id, open, index, record, mkdir, rename and trash."""
+    """Answers to home, contents, find, by_id, open, content, index, record, mkdir, rename and trash."""
 
     def __init__(self, catalog: Catalog, directory: Path) -> None:
         self._catalog: Final = catalog
@@ -43,6 +45,7 @@ class Lookups:
             "find": self._find,
             "index": self._index,
             "by_id": self._by_id,
+            "content": self._content,
             "open": self._open,
             "record": self._record,
             "refresh": self._refresh,
@@ -106,8 +109,20 @@ class Lookups:
         record = self.find_record(id) if version is None else self._catalog.get(id, version=Version(version))
         if isinstance(record, ProjectRecord):
             raise NoSuchRecord(f"{id}: a project, not a collection")
-        text, lines = self._indexing.prepared(self.manifest_path(record.pdh))
-        return {"entry": encode_record(record), "manifest": str(text), "lines": str(lines) if lines else None}
+        return {"entry": encode_record(record), **self._prepared(self.manifest_path(record.pdh))}
+
+    def _content(self, *, again: bool, file: str) -> Message:
+        """As ``open``, of a text that no record has."""
+        path = Path(file)
+        try:
+            digest = pdh_of(map_file(path))
+        except OSError as error:
+            raise StoreUnavailable(f"{file}: {error.strerror}; the content cannot be read") from error
+        return {"pdh": digest, **self._prepared(path)}
+
+    def _prepared(self, file: Path) -> Message:
+        text, lines = self._indexing.prepared(file)
+        return {"manifest": str(text), "lines": str(lines) if lines else None}
 
     def _index(self, *, again: bool, text: str, path: list[str]) -> Message:
         """A file with the names of a directory; names come as Latin-1 text, so that all bytes survive."""

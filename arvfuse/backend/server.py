@@ -27,6 +27,7 @@ from arvfuse.backend.lookups import Lookups
 from arvfuse.backend.messages import Channel, Message, encode_error
 from arvfuse.backend.parts import Parts
 from arvfuse.backend.recovery import Recovered, await_draining, recover_all, recover_log
+from arvfuse.backend.sweeping import sweep
 from arvfuse.model.collections import MountId
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.repacking import repack
@@ -60,6 +61,7 @@ class Backend:
         self._committing: Final = Committing(parts, serving.directory, serving.mount, engine, self._committer_failed)
         self._pump: Final = FeedPump(parts.catalog.feed(), engine, writer=parts.writer)
         self._recovery: Final = threading.Thread(target=self._recover, name="recovery")
+        self._ending: Final = threading.Event()
         self._engine_gone = False  # confined to the main thread
         self._supervisor_gone = False  # confined to the main thread
 
@@ -80,6 +82,7 @@ class Backend:
         return 1 if self._committing.failure is not None else 0
 
     def _close(self) -> None:
+        self._ending.set()
         if self._recovery.is_alive():
             self._recovery.join()
         self._lookup_pool.shutdown(wait=True, cancel_futures=True)
@@ -202,6 +205,15 @@ class Backend:
             log.exception("recovery of dead mounts failed; they are kept")
         told = {"waiting": [], "draining": list(draining), "results": [encode_recovered(result) for result in results]}
         self._tell_supervisor({"told": "recovered", **told})
+        self._lookup_pool.submit(self._sweep)
+
+    def _sweep(self) -> None:
+        """Remove old indexes; with the threads of look-ups, as it takes one of them for a second once a day."""
+        removed = sweep(
+            self._parts.directory / "manifests", now_ns=self._parts.clock.time_ns(), is_over=self._ending.is_set
+        )
+        if removed:
+            log.info("%d indexes that nobody used were removed", removed)
 
     def _status(self) -> Message:
         return {"committing": repr(self._committing), "recovering": self._recovery.is_alive()}

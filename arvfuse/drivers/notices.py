@@ -55,10 +55,12 @@ def open_devices() -> set[int]:
 
 
 class DeviceNotices:
-    """The KernelNotices port over a descriptor of the mount's device, which it duplicates."""
+    """The KernelNotices port over a descriptor of the mount's device, which it duplicates, or with *share* only uses:
+    then it is closed before the descriptor is."""
 
-    def __init__(self, device: int) -> None:
-        self._device = os.dup(device)
+    def __init__(self, device: int, *, share: bool = False) -> None:
+        self._device = device if share else os.dup(device)
+        self._share: Final = share
 
     def invalidate_entry(self, parent: int, name: bytes) -> None:
         self._write(encode_entry(parent, name))
@@ -69,7 +71,7 @@ class DeviceNotices:
     def close(self) -> None:
         """Harmless when repeated. The sender has ended before."""
         device, self._device = self._device, -1
-        if device >= 0:
+        if device >= 0 and not self._share:
             os.close(device)
 
     def _write(self, message: bytes) -> None:

@@ -92,19 +92,19 @@ def copies(path: Path, number: int, needed: Needed) -> list[Copy]:
     """The records of log file *number* that are *needed*, and the Bases of the trees that they name; ascending."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        bases: dict[int, Copy] = {}
+        bases: dict[int, list[Copy]] = {}
         found: list[Copy] = []
         trees: set[int] = set()
         for end, start, length, seq, tree, code in _records(fd, number):
             first = end - length
-            is_base = code == _BASE and (tree not in bases or seq < bases[tree].seq)
+            is_base = code == _BASE
             inline_bytes = length - _DATA_FROM if code == _INLINE else 0
             wanted = needed.record(tree, seq) or (inline_bytes and needed.data(first + _DATA_FROM, inline_bytes))
             if not is_base and not wanted and code != _MOVE:
                 continue
             copy = Copy(end, _read(fd, start, length), seq, tree, inline_bytes)
             if is_base:
-                bases[tree] = copy
+                bases.setdefault(tree, []).append(copy)
                 continue
             named = {tree}
             if code == _MOVE:
@@ -115,7 +115,8 @@ def copies(path: Path, number: int, needed: Needed) -> list[Copy]:
                     continue
             found.append(copy)
             trees |= named
-        return sorted([*(bases[tree] for tree in trees if tree in bases), *found], key=lambda copy: copy.seq)
+        named_bases = [copy for tree in trees for copy in bases.get(tree, ())]
+        return sorted([*named_bases, *found], key=lambda copy: copy.seq)
     finally:
         os.close(fd)
 

@@ -27,6 +27,7 @@ from arvfuse.model.rendering import move_lines
 from arvfuse.model.savecheck import check_for_save
 from arvfuse.ports import BlockStore, Catalog, Clock
 from arvfuse.sdk import copying
+from arvfuse.sdk.ahead import PREFETCH_THREADS
 from arvfuse.sdk.attributes import check_attributes, to_datetime, to_ns
 from arvfuse.sdk.directory import Callback, CollectionBase, Subcollection
 from arvfuse.sdk.events import COLLECTION, FILE  # users look for them here
@@ -65,6 +66,7 @@ class Collection(CollectionBase):
         *,
         host: Host | None = None,
         clock: Clock | None = None,
+        num_prefetch_threads: int | None = None,
     ) -> None:
         if parent is not None or apiconfig is not None or block_manager is not None:
             raise ArgumentError("parent, apiconfig and block_manager are not used here: hand in a catalog and a store")
@@ -76,7 +78,10 @@ class Collection(CollectionBase):
         self._owns_host: Final = host is None
         if host is None:
             threads = put_threads if put_threads is not None else PUT_THREADS
-            host = temporary_host(keep_client, self._catalog, clock or SystemClock(), put_threads=threads)
+            ahead = num_prefetch_threads if num_prefetch_threads is not None else PREFETCH_THREADS
+            host = temporary_host(
+                keep_client, self._catalog, clock or SystemClock(), put_threads=threads, num_prefetch_threads=ahead
+            )
         self.host: Final = host
         tree = host.open_tree(record, manifest, writable=self.writable(), known=known)
         super().__init__(tree.root)
@@ -471,7 +476,8 @@ class Collection(CollectionBase):
         host = self.host
         what = _text(text)
         if self._owns_host:
-            return kind(what, self._catalog, host.store, clock=host.clock)
+            threads = host.num_prefetch_threads
+            return kind(what, self._catalog, host.store, clock=host.clock, num_prefetch_threads=threads)
         return kind(what, self._catalog, host=host)
 
 

@@ -283,7 +283,7 @@ class Committer:
             return
         assert self._catalog is not None
         applied = self._catalog.applied(self._mount).get(uuid)
-        if applied is not None and applied.seq == seq:
+        if applied is not None and applied.seq == seq and tree.merge_seq <= seq:
             tree.merge_base = str(applied.ours_pdh)
         del self._unsure[uuid]
 

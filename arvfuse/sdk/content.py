@@ -7,7 +7,7 @@ every lock of the tree, between a reservation that counts the writer in and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from arvfuse.errors import Damaged, FileTooBig, InvalidPath, NoSuchOffset
@@ -26,25 +26,31 @@ SMALL_BYTES: Final = 1 << 20  # up to here a file's data go to the log
 INLINE_PARTS: Final = 64  # inline records of a file between two commits, before it gets a block of its own
 MAX_FILE_BYTES: Final = 16 << 40
 
+Fetch = Callable[[Ref, int, int], bytes | memoryview]
+
 _WRITE_INLINE: Final = CODES[records.WriteInline]
 
 
 class ContentTree(LoggedTree):
     """A logged tree whose files can be read and written."""
 
-    def read(self, file: FileNode, offset: int, size: int) -> bytes | memoryview:
-        """Up to *size* bytes from *offset*; short only at the end of the file. Store errors; Damaged."""
-        parts = self.read_parts(file, offset, size)
+    def read(self, file: FileNode, offset: int, size: int, fetch: Fetch | None = None) -> bytes | memoryview:
+        """Up to *size* bytes from *offset*; short only at the end of the file. *fetch*: as `Shared.fetch`, which it is
+        if none is given. Store errors; Damaged."""
+        parts = self.read_parts(file, offset, size, fetch)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def read_parts(self, file: FileNode, offset: int, size: int) -> list[bytes | memoryview]:
+    def read_parts(
+        self, file: FileNode, offset: int, size: int, fetch: Fetch | None = None
+    ) -> list[bytes | memoryview]:
         """As read(), in the pieces in which the bytes were found."""
+        fetch = fetch or self.shared.fetch
         before = None
         while True:
             with self.held(file):
                 spans = self._cover(file, offset, size)
             try:
-                return [self.shared.fetch(span.ref, span.offset, span.length) for span in spans]
+                return [fetch(span.ref, span.offset, span.length) for span in spans]
             except (DroppedLog, DroppedBlock) as exc:
                 if spans == before:
                     raise Damaged(f"{show(file.name)}: its bytes are gone from log or spool") from exc

@@ -2,7 +2,9 @@
 
 A handle has no buffer of its own: what write() took is in the log or spool when it returns, close() and flush() only
 deliver failures that came in the background (promise D4). Reads give everything that was asked for unless the file
-ends. Threading: any thread; a handle's lock makes each operation one step that reads, writes and moves the position.
+ends; what comes next is fetched ahead where the store is not at hand (`sdk.ahead`).
+
+Threading: any thread; a handle's lock makes each operation one step that reads, writes and moves the position.
 Failure: what raised did not move the position. Operations on a closed handle raise ValueError.
 """
 
@@ -37,6 +39,7 @@ class ArvadosFileReader:
         self._position = 0  # guarded by: _lock
         self._closed = False  # guarded by: _lock
         self._seen = item.open_handle(write=mode.write)  # background failures already told; guarded by: _lock
+        self._ahead: Final = item.read_ahead() if mode.read else None  # guarded by: _lock
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
@@ -93,6 +96,8 @@ class ArvadosFileReader:
                 raise ArgumentError(f"whence cannot be {whence}")
             if pos < 0:
                 raise InvalidPath(self.name, "a position cannot be negative")
+            if self._ahead is not None and pos != self._position:
+                self._ahead.cancel()
             self._position = pos
             return pos
 
@@ -100,7 +105,7 @@ class ArvadosFileReader:
         """*size* bytes from the position, fewer only at the end of the file; all that is left if it is negative."""
         with self._lock:
             self._check_readable()
-            data = bytes(self._fetch(self._position, size))
+            data = bytes(self._fetch_on(self._position, size))
             self._position += len(data)
             return data
 
@@ -109,7 +114,7 @@ class ArvadosFileReader:
         view = memoryview(buffer).cast("B")
         with self._lock:
             self._check_readable()
-            data = self._fetch(self._position, len(view))
+            data = self._fetch_on(self._position, len(view))
             view[: len(data)] = data
             self._position += len(data)
             return len(data)
@@ -145,7 +150,7 @@ class ArvadosFileReader:
             parts: list[bytes] = []
             at, left = self._position, limit
             while left:
-                part = bytes(self._fetch(at, _LINE_BYTES if left < 0 else min(left, _LINE_BYTES)))
+                part = bytes(self._fetch_on(at, _LINE_BYTES if left < 0 else min(left, _LINE_BYTES)))
                 end = part.find(b"\n") + 1
                 if end:
                     part = part[:end]
@@ -185,6 +190,8 @@ class ArvadosFileReader:
             if self._closed:
                 return
             self._closed = True
+            if self._ahead is not None:
+                self._ahead.close()
             self._item.close_handle(write=self._mode.write)
             if flush and self._mode.write:
                 self._flush_locked()
@@ -200,9 +207,17 @@ class ArvadosFileReader:
         self.close()
 
     def _fetch(self, offset: int, size: int | None) -> bytes | memoryview:
-        if size is None or size < 0:
-            size = max(self.size() - offset, 0)
-        return self._item.fetch(offset, size)
+        return self._item.fetch(offset, self._wanted(offset, size))
+
+    def _fetch_on(self, offset: int, size: int | None) -> bytes | memoryview:
+        """As _fetch, for who reads on from the position. Lock held."""
+        size = self._wanted(offset, size)
+        if self._ahead is not None:
+            self._ahead.reading(offset, size)
+        return self._item.fetch(offset, size, self._ahead)
+
+    def _wanted(self, offset: int, size: int | None) -> int:
+        return max(self.size() - offset, 0) if size is None or size < 0 else size
 
     def _decompressed(self, make: object, size: int) -> Iterator[bytes]:
         """Members one after another, as gzip and bzip2 concatenate them."""

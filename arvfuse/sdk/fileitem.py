@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from arvfuse.model.locators import strip_token
-from arvfuse.model.ranges import HOLE, Ref
+from arvfuse.model.ranges import HOLE, Ref, Segment
 from arvfuse.model.streams import coalesced
+from arvfuse.ports import ahead_bytes
 from arvfuse.sdk import events
+from arvfuse.sdk.ahead import ReadAhead
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import FileNode
 from arvfuse.sdk.paths import decode, from_stream
@@ -153,9 +155,25 @@ class ArvadosFile:
         """Raise a background failure that is newer than *seen*."""
         self._tree.flush(self.node, seen)
 
-    def fetch(self, offset: int, size: int) -> bytes | memoryview:
+    def read_ahead(self) -> ReadAhead | None:
+        """What fetches ahead for a handle; None where there is nothing to gain."""
+        host = self._root.host
+        unit_bytes = ahead_bytes(host.store)
+        if not unit_bytes or not host.num_prefetch_threads:
+            return None
+        return ReadAhead(self, pieces=host.num_prefetch_threads + 1, unit_bytes=unit_bytes)
+
+    def fetch(self, offset: int, size: int, ahead: ReadAhead | None = None) -> bytes | memoryview:
         """Bytes as the tree gives them."""
-        return self._tree.read(self.node, offset, size)
+        return self._tree.read(self.node, offset, size, ahead.fetch if ahead is not None else None)
+
+    def cover(self, offset: int, size: int, limit: int) -> list[Segment]:
+        """The first *limit* segments of a range."""
+        return self._tree.cover(self.node, offset, size, limit)
+
+    def fetch_part(self, ref: Ref, offset: int, length: int) -> bytes | memoryview:
+        """The bytes of a segment."""
+        return self._tree.shared.fetch(ref, offset, length)
 
     def store(self, offset: int, data: memoryview) -> None:
         host = self._root.host

@@ -25,6 +25,7 @@ from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh as pdh_of
 from arvfuse.ports import BlockStore, Catalog, Clock
 from arvfuse.sdk import checkpoints
+from arvfuse.sdk.ahead import PREFETCH_THREADS
 from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.outcome import Outcome
@@ -37,6 +38,8 @@ _serial: Final = itertools.count(1)
 
 class NoStore:
     """The store of those who gave none: it holds nothing, so what needs bytes fails and all else works."""
+
+    ahead_bytes: Final = 0
 
     def put(self, data: bytes | memoryview) -> str:
         raise StoreUnavailable("there is no store to keep the data in: hand one in (keep_client)")
@@ -95,13 +98,14 @@ class Host:
     def __init__(
         self, directory: Path, mount: MountId, store: BlockStore | None, catalog: Catalog | None, clock: Clock, *,
         pool: Pool | None = None, put_threads: int = PUT_THREADS, spool_bytes: int = DEFAULT_SPOOL_BYTES,
-        durable: bool = True,
+        durable: bool = True, num_prefetch_threads: int = PREFETCH_THREADS,
     ) -> None:  # fmt: skip
         self.directory: Final = directory
         self.mount: Final = mount
         self.store: Final[BlockStore] = store if store is not None else NoStore()
         self.catalog: Final = catalog
         self.clock: Final = clock
+        self.num_prefetch_threads: Final = num_prefetch_threads  # for each handle that reads; 0: none
         self.durable: Final = durable  # the directory outlives us, and a recovery looks into it
         self.workspace: Final = Workspace(
             directory, mount=mount, store=self.store, clock=clock, spool_bytes=spool_bytes
@@ -236,14 +240,18 @@ class Host:
 
 
 def temporary_host(
-    store: BlockStore | None, catalog: Catalog | None, clock: Clock, *, put_threads: int = PUT_THREADS
-) -> Host:
+    store: BlockStore | None, catalog: Catalog | None, clock: Clock, *, put_threads: int = PUT_THREADS,
+    num_prefetch_threads: int = PREFETCH_THREADS,
+) -> Host:  # fmt: skip
     """A host for one collection, in a directory that goes when the host is closed or garbage."""
     from tempfile import mkdtemp  # a mount has a directory
 
     directory = Path(mkdtemp(prefix="arvfuse-"))
     mount = MountId(f"{directory.name}-{next(_serial)}")
-    return Host(directory, mount, store, catalog, clock, put_threads=put_threads, durable=False)
+    return Host(
+        directory, mount, store, catalog, clock, put_threads=put_threads, durable=False,
+        num_prefetch_threads=num_prefetch_threads,
+    )  # fmt: skip
 
 
 def _end(pool: Pool, committer: Committer, workspace: Workspace, directory: Path | None) -> None:

@@ -117,6 +117,20 @@ class LoggedTree(UndoableTree):
         self._base_pdh = pdh
         self._base_file = -1
 
+    def stand_on(self, seq: int, pdh: str) -> None:
+        """Our newest record *seq* made us manifest *pdh*, which the catalog has: that needs no commit. What comes later
+        builds on it, so numbers of nodes are bound afresh. Lock held; taken back if *seq* cannot be written."""
+        before = self.asof, self._base_pdh, self.stamp
+
+        def undo() -> None:
+            self.asof, self._base_pdh, self.stamp = before
+            self._base_file = -1
+
+        self.rebase(seq, pdh)
+        self.stamp = self.shared.stamps.next()
+        self.first_change = self.last_change = 0.0
+        self.note_undo(undo)
+
     def bind(self, node: Node) -> None:
         """Make sure that the log says which entry the node's number means, since the last commit point.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from arvfuse.model.locators import BLOCK_BYTES
 from arvfuse.model.ranges import HOLE, LOG, Ref, Segment, SegmentMap
@@ -29,10 +29,18 @@ _NEAR_BYTES: Final = 16 << 10  # what lies between records of the log that are r
 _TOGETHER_BYTES: Final = 1 << 20
 
 
-class _Unit(NamedTuple):
-    """Segments of one file that become one contiguous range of a block."""
+Fetch = Callable[[Ref, int, int], bytes | memoryview]
+F = TypeVar("F")
 
-    file: FileNode
+
+def _as_it_is(address: int) -> int:
+    return address
+
+
+class Unit(NamedTuple, Generic[F]):
+    """Segments of one file that become one contiguous range of a block. *file*: what its owner knows the file by."""
+
+    file: F
     segments: tuple[Segment, ...]
     length: int
     whole: bool = False  # one segment, which is the file
@@ -42,8 +50,8 @@ class Packer:
     """One packing run over some trees. *fetch* reads segments; *stored* gives a sealed block's future."""
 
     def __init__(
-        self, *, store: BlockStore, pool: Pool, spool: Path, fetch: Callable[[Ref, int, int], bytes | memoryview],
-        place: Callable[[int], int], stored: Callable[[int, FileNode], Future[Stored]], numbers: Iterator[int],
+        self, *, store: BlockStore, pool: Pool, spool: Path, fetch: Fetch, place: Callable[[int], int],
+        stored: Callable[[int, FileNode], Future[Stored]], numbers: Iterator[int],
     ) -> None:  # fmt: skip
         """*place*: where in the log the bytes of an address lie now, as *fetch* takes it."""
         self._store: Final = store
@@ -57,10 +65,10 @@ class Packer:
     def pack(self, trees: Iterable[ReplicaTree]) -> list[Entry]:
         """Bring every changed file of *trees* into blocks; where log and block ranges went. Store errors."""
         files: list[FileNode] = []  # but for those that are one unit
-        jobs: list[tuple[list[_Unit], Future[str]]] = []
+        jobs: list[tuple[list[Unit[FileNode]], Future[str]]] = []
         blocks: dict[int, Future[Stored]] = {}
 
-        def small() -> Iterator[_Unit]:
+        def small() -> Iterator[Unit[FileNode]]:
             for tree in trees:
                 for file in local_files(tree):
                     only = single(file)
@@ -107,44 +115,9 @@ class Packer:
             _replace(file, places.get(id(file), []), where)
         return entries
 
-    def _submit(self, group: list[_Unit]) -> Future[str]:
+    def _submit(self, group: list[Unit[FileNode]]) -> Future[str]:
         temporary = self._spool / f"pack{next(self._numbers)}"
-        return self._pool.submit(put_parts, self._store, temporary, self._bytes_of(group))
-
-    def _bytes_of(self, group: list[_Unit]) -> Iterator[bytes | memoryview]:
-        """The bytes in order. What lies side by side in the log, as that of files written one after another, is read
-        together: a read of its own for each 4 KiB took longer than to hash them."""
-        near: list[tuple[int, int]] = []  # (address, length) of what is read together
-        begin = end = 0
-        for unit in group:
-            for _, length, ref, offset in unit.segments:
-                if ref == LOG:
-                    address = self._place(offset)
-                    if near and end <= address <= end + _NEAR_BYTES and address + length - begin <= _TOGETHER_BYTES:
-                        near.append((address, length))
-                    else:
-                        yield from self._read_log(near)
-                        begin, near = address, [(address, length)]
-                    end = address + length
-                    continue
-                yield from self._read_log(near)
-                near = []
-                for start in range(0, length, _READ_BYTES):
-                    yield self._fetch(ref, offset + start, min(_READ_BYTES, length - start))
-        yield from self._read_log(near)
-
-    def _read_log(self, near: list[tuple[int, int]]) -> Iterator[bytes | memoryview]:
-        """The bytes at addresses that rise."""
-        if not near:
-            return
-        begin, end = near[0][0], near[-1][0] + near[-1][1]
-        if len(near) == 1:
-            for start in range(begin, end, _READ_BYTES):
-                yield self._fetch(LOG, start, min(_READ_BYTES, end - start))
-            return
-        data = memoryview(self._fetch(LOG, begin, end - begin))
-        for address, length in near:
-            yield data[address - begin : address - begin + length]
+        return self._pool.submit(put_parts, self._store, temporary, bytes_of(group, self._fetch, self._place))
 
 
 def local_files(tree: ReplicaTree) -> Iterator[FileNode]:
@@ -160,17 +133,17 @@ def local_files(tree: ReplicaTree) -> Iterator[FileNode]:
             yield file
 
 
-def single(file: FileNode) -> _Unit | None:
+def single(file: FileNode) -> Unit[FileNode] | None:
     """The unit of a small file that is one range of the log, as most are."""
     if len(file.segments) != 1:
         return None
     (only,) = file.segments
-    return _Unit(file, (only,), only.length, True) if only.ref == LOG and only.length < PACK_BELOW else None
+    return Unit(file, (only,), only.length, True) if only.ref == LOG and only.length < PACK_BELOW else None
 
 
-def plan(file: FileNode) -> tuple[list[_Unit], set[int]]:
+def plan(file: FileNode) -> tuple[list[Unit[FileNode]], set[int]]:
     """(units to be packed, buffer blocks that are stored as they are) of a file."""
-    units: list[_Unit] = []
+    units: list[Unit[FileNode]] = []
     direct: set[int] = set()
     for run in runs(file.segments):
         join = _join_from(run, file)
@@ -178,20 +151,20 @@ def plan(file: FileNode) -> tuple[list[_Unit], set[int]]:
             if segment.ref == LOG:
                 previous = units[-1] if units and index and units[-1].segments[-1] is run[index - 1] else None
                 if previous is not None:
-                    units[-1] = _Unit(file, (*previous.segments, segment), previous.length + segment.length)
+                    units[-1] = Unit(file, (*previous.segments, segment), previous.length + segment.length)
                 else:
-                    units.append(_Unit(file, (segment,), segment.length))
+                    units.append(Unit(file, (segment,), segment.length))
             elif isinstance(segment.ref, int):
                 direct.add(segment.ref)
         if join < len(run):
             tail = tuple(run[join:])
-            units.append(_Unit(file, tail, sum(s.length for s in tail)))
+            units.append(Unit(file, tail, sum(s.length for s in tail)))
     return units, direct
 
 
-def groups(units: Iterable[_Unit]) -> Iterator[list[_Unit]]:
+def groups(units: Iterable[Unit[F]]) -> Iterator[list[Unit[F]]]:
     """Units in order, in groups that fill a block each."""
-    group: list[_Unit] = []
+    group: list[Unit[F]] = []
     size = 0
     for unit in units:
         if size + unit.length > BLOCK_BYTES and group:
@@ -201,6 +174,47 @@ def groups(units: Iterable[_Unit]) -> Iterator[list[_Unit]]:
         size += unit.length
     if group:
         yield group
+
+
+def bytes_of(
+    group: Iterable[Unit[Any]], fetch: Fetch, place: Callable[[int], int] = _as_it_is
+) -> Iterator[bytes | memoryview]:
+    """The bytes of *group* in order. *place*: where in the log the bytes of an address lie now, as *fetch* takes it.
+
+    What lies side by side in the log, as that of files written one after another, is read together: a read of its own
+    for each 4 KiB took longer than to hash them."""
+    near: list[tuple[int, int]] = []  # (address, length) of what is read together
+    begin = end = 0
+    for unit in group:
+        for _, length, ref, offset in unit.segments:
+            if ref == LOG:
+                address = place(offset)
+                if near and end <= address <= end + _NEAR_BYTES and address + length - begin <= _TOGETHER_BYTES:
+                    near.append((address, length))
+                else:
+                    yield from _read_log(near, fetch)
+                    begin, near = address, [(address, length)]
+                end = address + length
+                continue
+            yield from _read_log(near, fetch)
+            near = []
+            for start in range(0, length, _READ_BYTES):
+                yield fetch(ref, offset + start, min(_READ_BYTES, length - start))
+    yield from _read_log(near, fetch)
+
+
+def _read_log(near: list[tuple[int, int]], fetch: Fetch) -> Iterator[bytes | memoryview]:
+    """The bytes at addresses that rise."""
+    if not near:
+        return
+    begin, end = near[0][0], near[-1][0] + near[-1][1]
+    if len(near) == 1:
+        for start in range(begin, end, _READ_BYTES):
+            yield fetch(LOG, start, min(_READ_BYTES, end - start))
+        return
+    data = memoryview(fetch(LOG, begin, end - begin))
+    for address, length in near:
+        yield data[address - begin : address - begin + length]
 
 
 def block_entries(block: int, stored: Stored) -> list[Entry]:

@@ -9,25 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from arvfuse.model.locators import BLOCK_BYTES
 from arvfuse.model.ranges import HOLE, Part, Ref, Segment, SegmentMap
 from arvfuse.ports import BlockStore
-from arvfuse.sdk.pack import PACK_BELOW, runs
+from arvfuse.sdk.pack import PACK_BELOW, Fetch, Unit, bytes_of, groups, runs
 from arvfuse.sdk.putpool import put_parts
 
 MEAN_BYTES: Final = 1 << 20
 _MOST_HELD: Final = 2
-_READ_BYTES: Final = 4 << 20
-
-
-class _Unit(NamedTuple):
-    """Segments of one file that become one range of a block."""
-
-    file: int
-    segments: tuple[Segment, ...]
-    length: int
 
 
 def is_fragmented(parts: Sequence[Part]) -> bool:
@@ -46,7 +36,7 @@ def repack(store: BlockStore, temporary: Path, files: Sequence[Sequence[Part]]) 
     units = [unit for index, segments in enumerate(maps) for unit in _units(index, segments)]
     places: dict[tuple[int, int], tuple[str, int]] = {}
     for group in _groups(units):
-        locator = put_parts(store, temporary, _bytes_of(store, group))
+        locator = put_parts(store, temporary, bytes_of(group, _fetching(store)))
         at = 0
         for unit in group:
             places[unit.file, unit.segments[0].start] = locator, at
@@ -76,41 +66,29 @@ def _size(ref: Ref) -> int:
     return int(ref.split("+", 2)[1])
 
 
-def _units(index: int, segments: SegmentMap) -> list[_Unit]:
+def _units(index: int, segments: SegmentMap) -> list[Unit[int]]:
     """What of a file is rewritten: every run of a file whose blocks hold too much, else those that are cut up."""
     found = list(runs(segments))
     wanted = found if _is_spread(found) else [run for run in found if len(run) > 1 and _is_cut_up(found)]
-    return [_Unit(index, tuple(run), _bytes([run])) for run in wanted]
+    return [Unit(index, tuple(run), _bytes([run])) for run in wanted]
 
 
-def _groups(units: list[_Unit]) -> Iterator[list[_Unit]]:
+def _groups(units: list[Unit[int]]) -> Iterator[list[Unit[int]]]:
     """Large ones alone, small ones together."""
-    group: list[_Unit] = []
-    size = 0
-    for unit in units:
-        if unit.length >= PACK_BELOW:
-            yield [unit]
-            continue
-        if size + unit.length > BLOCK_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(unit)
-        size += unit.length
-    if group:
-        yield group
+    yield from ([unit] for unit in units if unit.length >= PACK_BELOW)
+    yield from groups([unit for unit in units if unit.length < PACK_BELOW])
 
 
-def _bytes_of(store: BlockStore, group: list[_Unit]) -> Iterator[bytes | memoryview]:
-    for unit in group:
-        for segment in unit.segments:
-            assert isinstance(segment.ref, str)
-            for start in range(0, segment.length, _READ_BYTES):
-                length = min(_READ_BYTES, segment.length - start)
-                yield store.fetch_range(segment.ref, segment.offset + start, length)
+def _fetching(store: BlockStore) -> Fetch:
+    def fetch(ref: Ref, offset: int, length: int) -> bytes | memoryview:
+        assert isinstance(ref, str)
+        return store.fetch_range(ref, offset, length)
+
+    return fetch
 
 
 def _replaced(
-    index: int, segments: SegmentMap, units: list[_Unit], places: dict[tuple[int, int], tuple[str, int]]
+    index: int, segments: SegmentMap, units: list[Unit[int]], places: dict[tuple[int, int], tuple[str, int]]
 ) -> list[Part]:  # fmt: skip
     fresh = segments.copy()
     for unit in units:

@@ -23,7 +23,7 @@ from arvfuse.sdk.tree import Tree
 
 class ReplicaTree(Tree):
     """One collection. *asof*: its base covers all records up to there; *seq*: last record that changed it;
-    *merge_base*: the newest saved content that ours includes."""
+    *merge_base*: the newest saved content that ours includes, by a merge at record *merge_seq* if that is not 0."""
 
     def __init__(self, no: int, base: records.Base, asof: int, pdh: str, manifest: Manifest | None) -> None:
         super().__init__(manifest, reserve=lambda count: 0)
@@ -36,6 +36,7 @@ class ReplicaTree(Tree):
         self.seq = 0
         self.base_pdh = pdh
         self.merge_base = pdh
+        self.merge_seq = 0
         self.numbers: dict[int, Node] = {no: self.root}
         self.orphans: dict[int, FileNode] = {}
 
@@ -112,14 +113,19 @@ class Replica:
         """Start again on the text that was committed at *seq*: later records bind their numbers afresh."""
         new = ReplicaTree(tree.no, tree.base, seq, pdh, manifest)
         new.kind, new.uuid, new.version = tree.kind, tree.uuid, tree.version
-        new.merge_base = tree.merge_base
+        new.merge_base, new.merge_seq = tree.merge_base, tree.merge_seq
         new.orphans = tree.orphans
         self.trees[tree.no] = new
         return new
 
     def _base(self, no: int, base: records.Base) -> None:
-        if no in self.trees:
-            return  # what we hold already includes it
+        known = self.trees.get(no)
+        if known is not None:
+            # What we hold includes it, unless a merge in which nothing was ours made the tree what others had saved.
+            if known.uuid == base.uuid and base.kind == "record" and max(known.asof + 1, known.seq) <= base.asof:
+                tree = self.rebase(known, base.asof, base.pdh, self._manifest(PDH(base.pdh)))
+                tree.version, tree.merge_base, tree.merge_seq = base.version, base.pdh, base.asof
+            return
         asof, pdh = base.asof, base.pdh
         # A mount opens a record once; a session may have it open many times, and notes its saves by tree.
         covered = self._covered(no, base.uuid if base.kind == "record" else None)
@@ -148,6 +154,7 @@ class Replica:
                     tree.put_apart(replaced)
             case records.Merged():
                 self._merged(tree, record.body, now)
+                tree.merge_seq = record.seq
             case records.Forget(no):
                 tree.orphans.pop(no, None)
             case records.Boundary() | records.Seal():

@@ -4,6 +4,9 @@ The outcome is logged as one Merged record, so that a replay is mechanical (``re
 change keeps its name; what came from elsewhere goes to the conflict name (promise D6). A file that is open for writing
 is never cut off from its name: what its writers write next would be lost in silence, so it goes on under a conflict
 name, by a Rename record before the Merged one.
+
+Where nothing of ours is in it, what we are then is the version that the outcome tells: that needs no commit, so the
+next change from elsewhere can come at once.
 """
 
 from __future__ import annotations
@@ -68,9 +71,12 @@ def _take(tree: LiveTree, outcome: Outcome, effects: list[Effect], changes: list
             if unread is not None:
                 return unread
         now = tree.shared.clock.time_ns()
+        is_theirs = tree.kind == "record" and tree.changed_seq <= outcome.seq == tree.asof
         logged: list[Any] = []
         for each in effects:
-            changes.extend(_set_aside(tree, each, effects, outcome.seq, now))
+            aside = _set_aside(tree, each, effects, outcome.seq, now)
+            is_theirs = is_theirs and not aside
+            changes.extend(aside)
         for each in effects:
             for effect in _decide(tree, each, outcome.seq, now):
                 above = _first_missing(tree, effect.path)
@@ -84,6 +90,8 @@ def _take(tree: LiveTree, outcome: Outcome, effects: list[Effect], changes: list
                 changes.append(NameChange(parent, name, old) if above is None else NameChange(*above, None))
         seq = tree.log(records.Merged(outcome.version, outcome.pdh, tuple(logged)), now)
         tree.version, tree.pdh = outcome.version, outcome.pdh
+        if is_theirs and logged == [to_json(each) for each in effects]:
+            tree.stand_on(seq, outcome.pdh)
     return seq
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from arvfuse.errors import ArgumentError, Damaged
 from arvfuse.model.checks import PIECE_BYTES
 from arvfuse.model.locators import BLOCK_BYTES
-from arvfuse.ports import BlockStore
+from arvfuse.ports import BlockStore, ahead_bytes
 from arvfuse.stores.blocknames import clip, digest_and_size
 from arvfuse.stores.flights import Flights
 from arvfuse.stores.shelves import Line, Shelf
@@ -33,6 +33,11 @@ class Cached:
 
     def __repr__(self) -> str:
         return f"<Cached {self._shelf!r} {self._store!r}>"
+
+    @property
+    def ahead_bytes(self) -> int:
+        """A line, which comes as a whole whatever part is asked for; 0 if the wrapped store says so."""
+        return self._line_bytes if ahead_bytes(self._store) else 0
 
     def put(self, data: bytes | memoryview) -> str:
         """As the wrapped store."""

@@ -31,7 +31,7 @@ from arvfuse.errors import (
     NoSpace,
     StoreUnavailable,
 )
-from arvfuse.ports import BlockStore
+from arvfuse.ports import BlockStore, ahead_bytes
 from arvfuse.sync import Rank, RankedLock
 
 T = TypeVar("T")
@@ -100,6 +100,11 @@ class Faulty:
         plan = parse_script(script)
         with self._lock:
             self._plan = plan
+
+    @property
+    def ahead_bytes(self) -> int:
+        """As the wrapped store."""
+        return ahead_bytes(self._store)
 
     def put(self, data: bytes | memoryview) -> str:
         """As the wrapped store, or as scripted."""

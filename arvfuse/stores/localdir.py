@@ -73,6 +73,8 @@ def open_store(
 class LocalDir:
     """A BlockStore on ``DIR/blocks``, which exists. Made by open_store(); *flush_file* is fdatasync but in tests."""
 
+    ahead_bytes: Final = 0  # the system reads files ahead by itself
+
     def __init__(
         self,
         directory: Path,

@@ -22,6 +22,8 @@ from arvfuse.sync import Rank, RankedLock
 class MemoryStore:
     """A BlockStore of bytes objects."""
 
+    ahead_bytes: Final = 0
+
     def __init__(self) -> None:
         self._lock: Final = RankedLock(Rank.LEAF)
         self._blocks: dict[str, bytes] = {}  # guarded by: _lock

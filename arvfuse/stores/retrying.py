@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from arvfuse.errors import ArgumentError, ArvfuseError
-from arvfuse.ports import BlockStore, Clock
+from arvfuse.ports import BlockStore, Clock, ahead_bytes
 
 T = TypeVar("T")
 
@@ -43,6 +43,11 @@ class Retrying:
 
     def __repr__(self) -> str:
         return f"<Retrying {self._attempts}x {self._store!r}>"
+
+    @property
+    def ahead_bytes(self) -> int:
+        """As the wrapped store."""
+        return ahead_bytes(self._store)
 
     def put(self, data: bytes | memoryview) -> str:
         """As the wrapped store; storing a block twice is storing it once."""

@@ -29,14 +29,12 @@ from arvfuse.fresh.pending import Pending, then
 from arvfuse.fusedir.host import Settings as DirectorySettings
 from arvfuse.fusefile import live_tree
 from arvfuse.model.collections import CollectionRecord
-from arvfuse.model.normalizing import pdh
 from arvfuse.notify import Notifier
 from arvfuse.operations import Operations
 from arvfuse.ports import BlockStore, Clock
 from arvfuse.sdk.checkpoints import Checkpoints
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.log import RESERVE_BYTES
-from arvfuse.sdk.mapped import open_manifest
 from arvfuse.sdk.nodes import DirNode
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.workspace import DEFAULT_SPOOL_BYTES, Workspace
@@ -117,6 +115,19 @@ class Engine:
         answer = self._backend.request("open", id=identity)
         answer.add_done_callback(lambda done: self._came(identity, done, opening))
         return opening
+
+    def open_content(self, file: Path, bound_s: float) -> LiveTree:
+        """The tree of a manifest text in *file* that no record has; waits for the backend, which reads it.
+
+        It is kept as an output: a recovery makes a collection of what was changed. InvalidManifest, StoreUnavailable,
+        TimeoutError."""
+        reply = self._backend.request("content", file=str(file)).result(bound_s)
+        tree = self.workspace.open_tree(None, open_answer(reply), kind="output", writable=self._read_write)
+        self._backend.request("provide", tree=tree.no, file=str(file)).result(bound_s)
+        with tree.lock:
+            tree.pdh = reply["pdh"]
+            tree.rebase(tree.asof, tree.pdh)
+        return tree
 
     def opened(self, identity: str) -> LiveTree | None:
         """The tree, if it is open."""
@@ -268,7 +279,7 @@ class EngineProcess:
     def _serve(self) -> int:
         root: str | LiveTree | None = self._resolve_root()
         if self._mounting.content is not None:
-            root = self._open_content(self._mounting.content)
+            root = self._engine.open_content(self._mounting.content, self._settings.stall_bound)
         self._tell({"told": "resolved"})
         with self._told:
             self._told.wait_for(lambda: self._devices or self._abandoned or self._orphaned)
@@ -317,16 +328,6 @@ class EngineProcess:
         except TimeoutError:
             raise StoreUnavailable(f"{wanted}: no answer from the store within {bound:g} s; try again") from None
         return identity
-
-    def _open_content(self, content: Path) -> LiveTree:
-        """A tree that no record has. It is kept as an output: a recovery makes a collection of what was changed."""
-        manifest = open_manifest(content)
-        tree = self._workspace.open_tree(None, manifest, kind="output", writable=self._settings.read_write)
-        self._link.request("provide", tree=tree.no, file=str(content)).result(self._settings.stall_bound)
-        with tree.lock:
-            tree.pdh = pdh(manifest.text)
-            tree.rebase(tree.asof, tree.pdh)
-        return tree
 
     def _write_result(self, tree: LiveTree, result: Path) -> None:
         """What the tree has become; nothing if it was not changed."""
@@ -394,7 +395,7 @@ class EngineProcess:
                 self._told.notify_all()
         elif do == "device":
             if message.get("key"):
-                self._further.start(message["key"], descriptors[0])
+                self._further.start(message["key"], descriptors[0] if descriptors else None)
                 return
             with self._told:
                 self._devices.append(descriptors[0] if descriptors else None)

@@ -8,7 +8,7 @@ only thread. Failure: the client is told in one line; what was mounted and canno
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -35,6 +35,7 @@ class _Further:
     def __init__(self, mountpoint: Path, client: Connection | None) -> None:
         self.mountpoint: Final = mountpoint
         self.client = client  # who waits for its beginning, then for its end
+        self.made = False  # the system has it; the engine may be about to answer it
         self.mounted = False
 
 
@@ -102,6 +103,8 @@ class FurtherMounts:
             _answer(further, {"code": 0, "mountpoint": str(further.mountpoint)})
         elif told == "failed":
             self._forget(key)
+            if further.made:
+                self._detach([further.mountpoint])
             _answer(further, {"code": 1, "error": message["error"]})
         elif told == "gone":
             self._forget(key)
@@ -119,8 +122,17 @@ class FurtherMounts:
 
     def detach_all(self) -> None:
         """The engine ends: nobody answers them any more."""
+        self._detach(self._places)
+
+    def close(self, timeout_s: float) -> None:
+        """Wait for the helpers."""
+        for helper, _ in self._helpers:
+            helper.communicate(timeout=timeout_s)
+        self._helpers = []
+
+    def _detach(self, mounted: Iterable[Path]) -> None:
         places = []
-        for place in self._places:
+        for place in mounted:
             try:
                 self._mounter.unmount_further(place, lazy=True)
             except (PermissionError, ArvfuseError):
@@ -128,12 +140,6 @@ class FurtherMounts:
         for start in range(0, len(places), _DETACH_BATCH):
             helper = self._mounter.start_unmount(*places[start : start + _DETACH_BATCH], lazy=True)
             self._helpers.append((helper, 0))
-
-    def close(self, timeout_s: float) -> None:
-        """Wait for the helpers."""
-        for helper, _ in self._helpers:
-            helper.communicate(timeout=timeout_s)
-        self._helpers = []
 
     def _make(self, key: int, further: _Further) -> None:
         try:
@@ -143,6 +149,7 @@ class FurtherMounts:
             self._tell({"do": "no_device", "key": key})
             _answer(further, {"code": 1, "error": encode_error(error)})
             return
+        further.made = True
         self._tell({"do": "device", "key": key}, device)
         os.close(device)
 

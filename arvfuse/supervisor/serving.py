@@ -9,6 +9,7 @@ them. Failure: told to the supervisor, for whoever asked.
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -30,6 +31,7 @@ from arvfuse.sdk.nodes import DirNode
 from arvfuse.settings import Settings
 from arvfuse.supervisor.driving import Driver, wanted
 
+SPARE_DESCRIPTORS: Final = 256  # for the files of all mounts
 _NOTIFY_CLOSE_S: Final = 10.0
 
 
@@ -144,15 +146,23 @@ class FurtherMounts:
             done.set_result(opened)
         done.add_done_callback(lambda source: self._came(key, source))
 
-    def start(self, key: int, device: int) -> None:
-        """It is mounted: answer it."""
+    def start(self, key: int, device: int | None) -> None:
+        """It is mounted: answer it. *device*: the connection, None if there was no descriptor for it."""
         with self._lock:
             known = key in self._roots
             root = self._roots.pop(key, None)
+        if device is not None and device >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS:
+            os.close(device)
+            device = None
+        if device is None:
+            self._failed(
+                key, ArvfuseError("no descriptor is left for another mount (ulimit -n); end one that is not used")
+            )
+            return
         if not known or self._driver is None:
             os.close(device)
             return
-        notices = DeviceNotices(device)
+        notices = DeviceNotices(device, share=True)  # there may be ten thousand of them
         notifier = Notifier(notices, name=f"further-{key}")
         settings = DirectorySettings(read_only=True, refresh_s=self._settings.refresh_time)
         operations = Operations(self._engine, notifier, self._clock, settings=settings, root=root)
@@ -161,8 +171,8 @@ class FurtherMounts:
         bound_s = self._settings.stall_bound
 
         def close() -> None:
-            session.close()
             notices.close()
+            session.close()
 
         self._served.add(key, Served(operations, notifier, lambda: session.fail_stalled(bound_s), close))
         self._tell({"told": "mounted", "key": key})

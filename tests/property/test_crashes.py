@@ -96,3 +96,12 @@ def run(operations: list[Any]) -> None:
 @given(st.lists(OPERATIONS, max_size=20))
 def test_nothing_is_lost_and_nothing_is_wrong(operations: list[Any]) -> None:
     run(operations)
+
+
+def test_a_save_whose_answer_was_lost_is_older_than_what_was_taken_in_since() -> None:
+    """Else that is taken for ours at the next commit, and a file that we changed then is in conflict with itself."""
+    run([
+        [("start", 0), ("finish", "before", "", "save", "AFTER")],
+        [("foreign", 0, b"c", "put"), ("refresh", 0)],
+        [("truncate", 0, 21), ("start", 0), ("finish", "told", "", "", "")],
+    ])  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from arvfuse import session
 from tests.support import mounts
 from tests.support.programs import Program, ended, eventually, kill
 from tests.support.stores import flip
@@ -20,6 +21,9 @@ pytestmark = pytest.mark.mounted
 
 SLOW = ("--read-write", "--commit-quiet=1000", "--commit-deadline=1000")
 """A mount that commits only when it is asked to, or ends."""
+FED_S = 8.0
+"""Patience with what a feed tells: less than the time after which a mount looks whatever it was told."""
+FED_ONLY = "--refresh-time=300"
 DATA = bytes(range(256)) * 8192 + b"and a bit"
 
 
@@ -118,16 +122,39 @@ def test_c2_another_mount_sees_a_commit(program: Program, tmp_path: Path) -> Non
     """C2: as soon as the feed tells it, without a remount; what is deleted goes."""
     beside = tmp_path / "beside"
     beside.mkdir()
-    with program.mounted(*SLOW) as top, program.mounted("--read-only", mountpoint=beside) as other:
+    with program.mounted(*SLOW) as top, program.mounted("--read-only", FED_ONLY, mountpoint=beside) as other:
+        assert not (other / "home" / "c").exists()
         collection = write(top)
         program.run("wait", top, check=0)
-        eventually(lambda: (other / "home" / "c" / "small").exists())
+        eventually(lambda: (other / "home" / "c" / "small").exists(), limit_s=FED_S)
         assert (other / "home" / "c" / "large").read_bytes() == DATA
         (collection / "small").unlink()
         (collection / "large").write_bytes(b"replaced")
         program.run("wait", top, check=0)
-        eventually(lambda: not (other / "home" / "c" / "small").exists())
-        eventually(lambda: (other / "home" / "c" / "large").read_bytes() == b"replaced")
+        eventually(lambda: not (other / "home" / "c" / "small").exists(), limit_s=FED_S)
+        eventually(lambda: (other / "home" / "c" / "large").read_bytes() == b"replaced", limit_s=FED_S)
+
+
+def test_c2_a_mount_that_may_write_sees_one_commit_after_the_other(program: Program) -> None:
+    """C2: what it took in needs no commit of its own before the next is taken in, and there would be none here."""
+    with session.open(program.store, unsafe_filesystem=True) as library:
+        theirs = library.new("c")
+        with theirs.open("first", "w") as file:
+            file.write("0")
+        theirs.save()
+        with program.mounted(*SLOW, FED_ONLY) as top:
+            collection = top / "home" / "c"
+            assert os.listdir(collection) == ["first"]
+            for number in range(1, 4):
+                with theirs.open("first", "w") as file:
+                    file.write(f"{number}")
+                theirs.save()
+                eventually(lambda text=f"{number}": (collection / "first").read_text() == text, limit_s=FED_S)
+            (collection / "ours").write_text("ours")
+            program.run("wait", top, check=0)
+        theirs.update()
+        assert sorted(theirs) == ["first", "ours"]
+        assert theirs.open("first").read() == "3"
 
 
 def test_c4_a_block_that_rotted_is_an_error_and_not_a_missing_name(program: Program) -> None:

@@ -58,6 +58,7 @@ class Side:
         self.base: Contents = saved  # what the record and we had in common last
         self.foreign = False  # somebody else saved since
         self.theirs: dict[Place, bytes] = {}  # what they wrote
+        self.replaced: set[bytes | None] = set()  # what they took out of the record, ours too if it was saved
 
     def model(self) -> Contents:
         return {path: None if file is None else bytes(file.data) for path, file in self.entries.items()}
@@ -208,7 +209,7 @@ class World:
         after = contents(tree)
         there = set(after.values())
         for path, data in live_before[index].items():
-            if data is not None and side.base.get(path) != data and data not in side.base.values():
+            if data is not None and data not in side.base.values() and data not in side.replaced:
                 assert data in there, f"lost by a merge: {path!r}"
         known = {id(node): file for node, file, _ in self.handles}
         entries: Entries = {}
@@ -217,6 +218,7 @@ class World:
         side.entries = entries
         side.foreign = False
         side.theirs.clear()
+        side.replaced.clear()
         side.base = saved_contents(self.sound, self.blocks, side.uuid)
 
     def check_saved(self, side: Side, ours: Contents, theirs: Contents) -> None:
@@ -228,7 +230,7 @@ class World:
             return
         there = set(saved.values())
         for path, data in [*ours.items(), *side.theirs.items()]:
-            if data is not None and data not in side.base.values():
+            if data is not None and data not in side.base.values() and data not in side.replaced:
                 assert data in there, f"lost: {path!r}"
         for path, data in side.base.items():
             if data is not None and ours.get(path) == theirs.get(path) == data:
@@ -250,6 +252,7 @@ class World:
         if old is None and kind == "delete":
             return
         if old is not None:
+            side.replaced.add(saved_contents(self.sound, self.blocks, side.uuid)[name,])
             theirs.detach(theirs.root, name, 0)
             side.theirs.pop((name,), None)
         if kind != "delete":
@@ -300,6 +303,7 @@ class World:
         side.base = saved_contents(self.sound, self.blocks, side.uuid)
         side.foreign = False
         side.theirs.clear()
+        side.replaced.clear()
         side.entries = {path: None if data is None else File(data) for path, data in side.base.items()}
 
     # names

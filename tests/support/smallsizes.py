@@ -21,7 +21,7 @@ def small_sizes() -> Iterator[None]:
         (content, {"SMALL_BYTES": SMALL, "INLINE_PARTS": 3, "BLOCK_BYTES": PIECE}),
         (live, {"EARLY_SEAL_BYTES": 1500}),
         (pack, {"PACK_BELOW": SMALL, "MANY_SEGMENTS": 6, "BLOCK_BYTES": PIECE, "_READ_BYTES": 700}),
-        (repacking, {"BLOCK_BYTES": PIECE, "PACK_BELOW": SMALL}),
+        (repacking, {"PACK_BELOW": SMALL}),
         (tree_module, {"BLOCK_BYTES": PIECE}),
         (carrying, {"SLACK_BYTES": 1000, "_WINDOW_BYTES": 200}),
         (workspace, {"MIN_LOG_FILE_BYTES": 3000, "LOG_FILE_BYTES": 3000}),

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from arvfuse.catalogs.memory import MemoryCatalog
 from arvfuse.clock import SystemClock
-from arvfuse.ports import BlockStore, Catalog, ChangeFeed, Clock, KernelNotices
+from arvfuse.model.locators import BLOCK_BYTES
+from arvfuse.ports import (
+    UNSAID_AHEAD_BYTES,
+    BlockStore,
+    Catalog,
+    ChangeFeed,
+    Clock,
+    KernelNotices,
+    KnowsAhead,
+    ahead_bytes,
+)
+from arvfuse.sdk.host import NoStore
+from arvfuse.stores.cached import Cached
 from arvfuse.stores.faulty import Faulty
 from arvfuse.stores.memory import MemoryStore
+from arvfuse.stores.retrying import Retrying
+from arvfuse.stores.shelves import MemoryShelf
 from tests.support.clock import FakeClock
+from tests.support.stores import local
 
 VERBS = {
     BlockStore: {"put", "adopt", "fetch_range", "contains", "barrier", "free_bytes", "close"},
@@ -61,6 +78,34 @@ def test_stores_and_catalogs_are_recognised_at_run_time() -> None:
     assert isinstance(catalog, Catalog)
     assert not isinstance(store, Catalog)
     assert not isinstance(catalog, BlockStore)
+
+
+class Silent:
+    """A store that says nothing about itself."""
+
+    def __getattr__(self, name: str) -> object:
+        if name == "ahead_bytes":
+            raise AttributeError(name)
+        return lambda *_: None
+
+
+def test_stores_say_what_is_worth_being_fetched_ahead(tmp_path: Path) -> None:
+    def wrapped(store: Any) -> list[BlockStore]:
+        return [Faulty(store), Retrying(store, attempts=1, clock=FakeClock(), uniform=lambda: 0)]
+
+    silent: Any = Silent()
+    shelf = MemoryShelf(1)
+    assert not isinstance(silent, KnowsAhead)
+    assert [ahead_bytes(store) for store in (silent, *wrapped(silent))] == [UNSAID_AHEAD_BYTES] * 3
+    assert ahead_bytes(Cached(silent, shelf)) == BLOCK_BYTES
+    assert (
+        ahead_bytes(Retrying(Cached(silent, shelf, line_bytes=1 << 20), attempts=1, clock=FakeClock(), uniform=float))
+        == 1 << 20
+    )
+    at_hand = MemoryStore()
+    assert isinstance(at_hand, KnowsAhead)
+    for store in (at_hand, *wrapped(at_hand), Cached(at_hand, shelf), local(tmp_path), NoStore()):
+        assert ahead_bytes(store) == 0
 
 
 class Recorder:

@@ -1,9 +1,11 @@
 """Messages of the kernel's FUSE protocol as bytes: numbers, flags and layouts of version 7.
 
-Source of the format: ``linux/fuse.h`` (uapi), up to minor 45; every layout here is compared with that header by a
-test. Integers are in the machine's byte order, all fields aligned by the header itself, so "=" layouts are exact. Names
-are bytes that end with a NUL. Pure: no I/O, no state; any thread. Failure: struct.error for a message that is too
-short, Malformed for one that says what cannot be; whoever reads it answers as a malformed request.
+Source of the format: ``linux/fuse.h`` (uapi), up to minor 45. Operations, flags and notices are all here, so that a
+test finds what is new in a header; layouts are those that are used, each compared with the header by a test.
+
+Integers are in the machine's byte order, all fields aligned by the header itself, so "=" layouts are exact. Names are
+bytes that end with a NUL. Pure: no I/O, no state; any thread. Failure: struct.error for a message that is too short,
+Malformed for one that says what cannot be; whoever reads it answers as a malformed request.
 """
 
 from __future__ import annotations
@@ -28,8 +30,6 @@ READ_AHEAD_BYTES: Final = 2 * MAX_WRITE_BYTES
 """One request is read while the one before is answered."""
 BUFFER_BYTES: Final = MAX_WRITE_BYTES + PAGE_BYTES
 """The largest request: a write of that size with its headers, which take less than a page."""
-DEVICE_CLONE: Final = 0x8004E500
-"""ioctl(2) number of FUSE_DEV_IOC_CLONE."""
 
 
 class Malformed(Exception):
@@ -196,7 +196,6 @@ WRITE_CACHE: Final = 1 << 0
 WRITE_KILL_SUIDGID: Final = 1 << 2
 OPEN_KILL_SUIDGID: Final = 1 << 0
 FSYNC_FDATASYNC: Final = 1 << 0
-GETATTR_FH: Final = 1 << 0
 EXPIRE_ONLY: Final = 1 << 0
 """``flags`` of INVAL_ENTRY: what is mounted below the name stays. Before minor 38 padding that nobody read."""
 
@@ -208,7 +207,6 @@ INIT_IN_FLAGS2: Final = struct.Struct("=I44x")  # flags2, unused; behind it sinc
 FORGET_IN: Final = struct.Struct("=Q")  # nlookup
 BATCH_FORGET_IN: Final = struct.Struct("=II")  # count, dummy
 FORGET_ONE: Final = struct.Struct("=QQ")  # nodeid, nlookup
-GETATTR_IN: Final = struct.Struct("=IIQ")  # getattr_flags, dummy, fh
 SETATTR_IN: Final = struct.Struct("=II3Q3q8I")
 """valid, padding, fh, size, lock_owner, atime, mtime, ctime, atimensec, mtimensec, ctimensec, mode, unused4, uid, gid,
 unused5. Times before 1970 are negative, whatever the header calls their type."""
@@ -216,7 +214,6 @@ MKNOD_IN: Final = struct.Struct("=IIII")  # mode, rdev, umask, padding; name
 MKDIR_IN: Final = struct.Struct("=II")  # mode, umask; name
 RENAME_IN: Final = struct.Struct("=Q")  # newdir; old name, new name
 RENAME2_IN: Final = struct.Struct("=QII")  # newdir, flags, padding; old name, new name
-LINK_IN: Final = struct.Struct("=Q")  # oldnodeid; new name
 OPEN_IN: Final = struct.Struct("=II")  # flags, open_flags
 CREATE_IN: Final = struct.Struct("=IIII")  # flags, mode, umask, open_flags; name
 READ_IN: Final = struct.Struct("=QQIIQII")  # fh, offset, size, read_flags, lock_owner, flags, padding
@@ -224,7 +221,6 @@ WRITE_IN: Final = struct.Struct("=QQIIQII")  # fh, offset, size, write_flags, lo
 RELEASE_IN: Final = struct.Struct("=QIIQ")  # fh, flags, release_flags, lock_owner
 FLUSH_IN: Final = struct.Struct("=QIIQ")  # fh, unused, padding, lock_owner
 FSYNC_IN: Final = struct.Struct("=QII")  # fh, fsync_flags, padding
-GETXATTR_IN: Final = struct.Struct("=II")  # size, padding; name
 ACCESS_IN: Final = struct.Struct("=II")  # mask, padding
 INTERRUPT_IN: Final = struct.Struct("=Q")  # unique
 FALLOCATE_IN: Final = struct.Struct("=QQQII")  # fh, offset, length, mode, padding
@@ -244,13 +240,10 @@ ENTRY_HEAD: Final = struct.Struct("=QQQQII")
 """nodeid (0: no such name, to be remembered), generation, entry_valid, attr_valid, entry_valid_nsec, attr_valid_nsec;
 an ATTR follows"""
 ENTRY_OUT: Final = struct.Struct("=QQQQII3Q3q10I")
-ATTR_HEAD: Final = struct.Struct("=QII")  # attr_valid, attr_valid_nsec, dummy; an ATTR follows
-ATTR_OUT: Final = struct.Struct("=QII3Q3q10I")
+ATTR_OUT: Final = struct.Struct("=QII3Q3q10I")  # attr_valid, attr_valid_nsec, dummy, and an ATTR
 OPEN_OUT: Final = struct.Struct("=QII")  # fh, open_flags, padding (from minor 40: backing_id)
-CREATE_OUT: Final = struct.Struct("=QQQQII3Q3q10IQII")  # an ENTRY_OUT and an OPEN_OUT
 WRITE_OUT: Final = struct.Struct("=II")  # size, padding
 STATFS_OUT: Final = struct.Struct("=5Q4I24x")  # blocks, bfree, bavail, files, ffree, bsize, namelen, frsize, padding
-GETXATTR_OUT: Final = struct.Struct("=II")  # size, padding
 LSEEK_OUT: Final = struct.Struct("=Q")  # offset
 DIRENT: Final = struct.Struct("=QQII")  # ino, off, namelen, type; name, padded to 8 bytes
 

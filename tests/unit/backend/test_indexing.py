@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,17 @@ def test_an_index_is_made_once_beside_its_text(place: Place) -> None:
     assert file.stat().st_ino == inode
     assert place.indexing.index_of(place.text, ()) != file
     assert not place.own.exists()
+
+
+def test_an_index_that_is_told_of_again_was_used_now(tmp_path: Path) -> None:
+    place = Place(tmp_path, long_text(normal=True))
+    files = [place.indexing.index_of(place.text, (b"d0000",)), place.indexing.prepared(place.text)[1]]
+    for file in files:
+        assert file is not None
+        os.utime(file, ns=(0, 0))
+    again = Indexing(place.own)
+    assert [again.index_of(place.text, (b"d0000",)), again.prepared(place.text)[1]] == files
+    assert all(file is not None and file.stat().st_mtime_ns > 0 for file in files)
 
 
 def test_a_damaged_index_is_made_again(place: Place, caplog: pytest.LogCaptureFixture) -> None:

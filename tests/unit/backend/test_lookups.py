@@ -10,7 +10,7 @@ from arvfuse.backend.lookups import Lookups
 from arvfuse.backend.messages import decode, decode_record, encode
 from arvfuse.errors import ArgumentError, NameTaken, NoSuchRecord
 from arvfuse.model.collections import Save
-from arvfuse.model.normalizing import pdh
+from arvfuse.model.normalizing import normalize, pdh
 from tests.support.opened import memory_parts
 
 FOO = b". acbd18db4cc2f85cedef654fccc4a4d8+3 0:3:foo\n"
@@ -55,6 +55,18 @@ def test_a_kept_version_is_opened(ask, catalog):
     record = catalog.create(name="one", manifest=FOO)
     catalog.save(Save(uuid=record.uuid, expect=record.version, pdh=pdh(BAR), manifest=BAR, keep_previous=True))
     assert ask("open", id=record.uuid, version=1)["entry"]["pdh"] == record.pdh
+
+
+def test_content_without_a_record_is_told_as_that_of_one(ask, tmp_path):
+    (tmp_path / "content").write_bytes(FOO)
+    reply = ask("content", file=str(tmp_path / "content"))
+    assert reply == {"pdh": pdh(FOO), "manifest": str(tmp_path / "content"), "lines": None}
+    bad = BAR + FOO * 10_000  # long enough to be indexed, and not normal
+    (tmp_path / "content").write_bytes(bad)
+    reply = ask("content", file=str(tmp_path / "content"))
+    assert reply["pdh"] == pdh(bad)
+    assert Path(reply["manifest"]).read_bytes() == normalize(bad)
+    assert Path(reply["lines"]).is_file()
 
 
 def test_what_is_no_collection_is_no_such_record(ask, catalog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -17,6 +18,7 @@ from arvfuse.model.collections import MountId
 from arvfuse.model.manifests import Manifest
 from arvfuse.sdk.workspace import Workspace
 from tests.support.opened import leave_changes, memory_parts
+from tests.support.programs import eventually
 
 PATIENCE_S = 20
 
@@ -111,6 +113,24 @@ def test_a_read_write_backend_recovers_the_dead_first(run, tmp_path):
     assert told == {"told": "recovered", "waiting": [], "draining": [], "results": [
         {"mount": dead.mount, "committed": [record.uuid], "quarantined": [], "left": []}
     ]}  # fmt: skip
+
+
+@pytest.mark.parametrize("read_write", [True, False])
+def test_a_read_write_backend_removes_old_indexes(run, tmp_path, read_write):
+    parts = memory_parts(tmp_path)
+    manifests = parts.directory / "manifests"
+    (manifests / "tmp").mkdir(parents=True)
+    (manifests / "abc").mkdir()
+    killed = manifests / "abc" / f"{'abc':0<32}+7.lines.01234567.new"
+    killed.touch()
+    os.utime(killed, ns=(0, 0))
+    running = run(parts=parts, read_write=read_write)
+    running.told()
+    if read_write:
+        eventually(lambda: not killed.exists())
+    running.supervisor.send({"do": "end"})
+    running.thread.join(PATIENCE_S)
+    assert killed.exists() != read_write
 
 
 def test_a_read_only_backend_says_what_waits_and_touches_nothing(run, tmp_path):

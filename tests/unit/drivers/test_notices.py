@@ -47,6 +47,19 @@ def test_notices_go_to_a_duplicate_of_the_device() -> None:
     os.close(reader)
 
 
+def test_notices_that_share_the_device_leave_it_open() -> None:
+    reader, writer = os.pipe()
+    port = DeviceNotices(writer, share=True)
+    port.invalidate_inode(2)
+    assert os.read(reader, 100) == encode_inode(2, attributes_only=False)
+    port.close()
+    port.invalidate_inode(3)
+    os.write(writer, b"end")
+    assert os.read(reader, 100) == b"end"
+    os.close(reader)
+    os.close(writer)
+
+
 def test_a_refusal_that_is_not_expected_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     reader, writer = os.pipe()
     port = DeviceNotices(reader)  # not for writing: EBADF is what a dead mount would say too

@@ -117,6 +117,17 @@ def test_only_what_is_needed_is_copied_with_the_bases_that_it_names(
     assert [record.seq for record in inner] == [copy.seq for copy in found]
 
 
+def test_every_base_of_a_tree_is_carried_with_what_is_needed_of_it(log: LogWriter, tmp_path: Path) -> None:
+    """The later one may say what a record did that is not needed for itself."""
+    log.append(1, CODES[records.Base], base(1))
+    add(log, 1, records.Merged(2, "p", ()))
+    later, _ = log.append(1, CODES[records.Base], base(1))
+    kept = add(log, 1, records.Mkdir(10, 1, b"kept"))
+    log.flush(log.seq)
+    found = copies(log_path(tmp_path, 1), 1, Needed(lambda tree, seq: seq == kept, lambda *_: False))
+    assert [copy.seq for copy in found] == [1, later, kept]
+
+
 def test_a_file_that_ends_too_early_is_damage(log: LogWriter, tmp_path: Path) -> None:
     add(log, 1, records.Mkdir(10, 1, b"name"))
     log.flush(log.seq)

@@ -12,11 +12,23 @@ import pytest
 from arvfuse.errors import StoreUnavailable
 from arvfuse.model.locators import BLOCK_BYTES
 from arvfuse.model.manifests import Manifest
-from arvfuse.model.ranges import HOLE, LOG, Part, SegmentMap
+from arvfuse.model.ranges import HOLE, LOG, Part, Ref, Segment, SegmentMap
 from arvfuse.model.records import Base
 from arvfuse.sdk.moved import Entry
 from arvfuse.sdk.nodes import FileNode
-from arvfuse.sdk.pack import MANY_SEGMENTS, PACK_BELOW, Packer, block_entries, groups, local_files, plan, runs, single
+from arvfuse.sdk.pack import (
+    MANY_SEGMENTS,
+    PACK_BELOW,
+    Packer,
+    Unit,
+    block_entries,
+    bytes_of,
+    groups,
+    local_files,
+    plan,
+    runs,
+    single,
+)
 from arvfuse.sdk.putpool import Stored
 from arvfuse.sdk.replica import ReplicaTree, make_directories
 from arvfuse.stores.faulty import Faulty
@@ -107,6 +119,20 @@ def test_groups_fill_a_block_each_in_order() -> None:
     assert [unit for group in made for unit in group] == units
     assert [len(group) for group in made] == [64, 64, 2]
     assert list(groups([])) == []
+
+
+def test_a_group_holds_the_bytes_of_its_units_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arvfuse.sdk.pack._READ_BYTES", 4)
+    data = noise(100)
+    asked: list[tuple[Ref, int, int]] = []
+
+    def fetch(ref: Ref, offset: int, length: int) -> bytes:
+        asked.append((ref, offset, length))
+        return data[offset : offset + length]
+
+    units = [Unit("one", (Segment(0, 3, LOG, 10), Segment(3, 6, 7, 20)), 9), Unit("two", (Segment(5, 2, "x", 90),), 2)]
+    assert b"".join(bytes_of(units, fetch)) == data[10:13] + data[20:26] + data[90:92]
+    assert asked == [(LOG, 10, 3), (7, 20, 4), (7, 24, 2), ("x", 90, 2)]
 
 
 def test_where_the_live_ranges_of_a_block_went() -> None:

@@ -140,6 +140,30 @@ def test_merged_effects_apply_mechanically() -> None:
     assert (tree.version, tree.merge_base, list(tree.orphans)) == (8, "saved", [2])
 
 
+def test_a_base_behind_a_merge_in_which_nothing_was_ours_is_where_the_tree_starts_again() -> None:
+    """Also for who has not read the merge, which may stand in a file that went."""
+    put = to_json(Put((b"f",), ((5, A, 0),)))
+    for read in (True, False):
+        script = Script()
+        tree = script.opened(1)
+        script.apply(1, records.Adopt(2, 1, b"f"), records.Adopt(3, 1, b"d"), records.Remove(3, b"x"))
+        if read:
+            script.apply(1, records.Merged(4, "p2", (put,)))
+        script.seq = 20
+        script.apply(1, records.Base("record", "uuid1", 4, "p2", 15, "name", None))
+        started = script.replica.trees[1]
+        assert (started is tree, started.dirty, started.asof, started.version) == (False, False, 15, 4)
+        assert (started.merge_base, started.base_pdh) == ("p2", "p2")
+        assert started.orphans is tree.orphans
+        assert text(started) == TEXTS["p2"]
+        # One that says what we know, or that something of ours stands behind, changes nothing.
+        script.apply(1, records.Base("record", "uuid1", 4, "p2", 15, "name", None))
+        script.apply(1, records.Mkdir(9, 1, b"ours"))
+        script.apply(1, records.Base("record", "uuid1", 5, "p1", 16, "name", None))
+        assert script.replica.trees[1] is started
+        assert "ours" in text(started)
+
+
 def test_effects_one_by_one() -> None:
     tree = Script().opened(1)
     parent, name, old = apply_effect(tree, to_json(Put((b"d", b"x"), ((3, A, 0),))), 5)

@@ -6,6 +6,9 @@ import os
 import sys
 import threading
 from concurrent.futures import Future
+from hashlib import md5
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -18,8 +21,10 @@ from arvfuse.fusedir.host import Settings as DirectorySettings
 from arvfuse.model.collections import MountId
 from arvfuse.notify import Notifier
 from arvfuse.sdk.closing import retire
+from arvfuse.sdk.entries import NeedsIndex
 from arvfuse.settings import Settings
 from arvfuse.stores.memory import MemoryStore
+from arvfuse.supervisor.directories import DirectoryReader
 from arvfuse.supervisor.engine import (
     SWITCH_INTERVAL_S,
     Engine,
@@ -109,6 +114,60 @@ def test_content_by_its_hash_never_changes(made):
     by_hash = made.engine.open_collection(record.pdh).result(0)
     assert not by_hash.writable
     assert by_hash is not made.engine.open_collection(record.uuid).result(0)
+
+
+class Provider:
+    """A link to a backend that is asked for texts; what it does is done in another process, as it were."""
+
+    def __init__(self, link):
+        self.link = link
+        self.asked = []
+        self.at_work = False
+
+    def request(self, op, **args):
+        self.asked.append((op, args))
+        if op == "provide":
+            done = Future()
+            done.set_result({})
+            return done
+        self.at_work = True
+        try:
+            return self.link.request(op, **args)
+        finally:
+            self.at_work = False
+
+
+def test_content_without_a_record_is_read_by_the_backend(tmp_path, monkeypatch):
+    """The engine looks neither for its lines nor for its names, and does not hash it."""
+    text = b". acbd18db4cc2f85cedef654fccc4a4d8+3 " + b" ".join(b"0:3:%06d" % n for n in range(30_000)) + b"\n"
+    file = tmp_path / "content"
+    file.write_bytes(text)
+    parts = FakeEngine(tmp_path / "mount")
+    link = Provider(parts.link)
+
+    def only_there(real):
+        def call(*args, **kwargs):
+            assert link.at_work, f"{real.__name__} in the engine"
+            return real(*args, **kwargs)
+
+        return call
+
+    for where, name in (("manifests", "scan"), ("manifests", "build_index"), ("normalizing", "hashlib.md5")):
+        place = f"arvfuse.model.{where}.{name}"
+        monkeypatch.setattr(place, only_there(attrgetter(name)(import_module(f"arvfuse.model.{where}"))))
+    engine = Engine(
+        parts.workspace, link, FakeHousekeeper(), parts.store, DirectoryReader(link, PATIENCE_S), read_write=True
+    )
+    live = engine.open_content(file, PATIENCE_S)
+    assert live.writable
+    assert [op for op, _ in link.asked] == ["content", "provide"]
+    assert link.asked[1][1] == {"tree": live.no, "file": str(file)}
+    assert live.pdh == f"{md5(text).hexdigest()}+{len(text)}"
+    with pytest.raises(NeedsIndex):
+        live.names(live.root)
+    engine.read_directory(live.root).result(PATIENCE_S)
+    assert live.lookup(live.root, b"029999").size == 3
+    parts.close()
 
 
 def test_a_read_only_mount_opens_read_only(tmp_path):

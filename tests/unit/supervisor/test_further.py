@@ -124,6 +124,17 @@ def test_what_cannot_be_is_refused_and_nothing_is_left(case):
     assert len(case.further) == 0
 
 
+@pytest.mark.parametrize("rootless", [False, True])
+def test_what_was_mounted_and_cannot_be_served_is_detached(case, rootless):
+    case.mount()
+    case.hear("resolved")
+    case.mounter.rootless = rootless
+    case.hear("failed", error={"class": "ArvfuseError", "message": "no descriptor"})
+    assert case.client.said()[0]["error"]["message"] == "no descriptor"
+    assert case.mounter.lazily == [(Path("/mnt/one"), True)]
+    assert len(case.further) == 0
+
+
 def test_unmounting_answers_when_the_engine_says_that_it_is_gone(case):
     case.mount()
     case.hear("resolved")

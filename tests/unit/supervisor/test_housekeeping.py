@@ -315,6 +315,27 @@ def test_a_clean_tree_takes_what_changed_elsewhere(house):
     assert shown.records == [tree.uuid]
 
 
+def test_one_change_elsewhere_after_the_other_is_taken_at_once(house):
+    """What was taken in is the version that the record has: nothing is to be committed before the next is taken in."""
+    shown, tree = show(house), house.new()
+    texts = [b". acbd18db4cc2f85cedef654fccc4a4d8+3 0:3:theirs%d\n" % number for number in range(3)]
+    for text in texts:
+        saved = changed_elsewhere(house, tree, text)
+        house.step()
+        house.step()
+        assert not tree.dirty
+        assert (tree.version, tree.pdh) == (saved.version, saved.pdh)
+    assert [name for name, _ in tree.entries(tree.root)] == [b"theirs2"]
+    assert shown.names == [b"theirs0", b"theirs0", b"theirs1", b"theirs1", b"theirs2"]
+    assert house.step(60) == 0
+    house.write(tree, b"ours")
+    assert tree.dirty
+    assert house.step(1.1) == 1
+    house.step()
+    assert b"ours" in house.catalog.manifest(house.catalog.get(tree.uuid).pdh)
+    assert b"theirs2" in house.catalog.manifest(house.catalog.get(tree.uuid).pdh)
+
+
 def test_an_echo_of_our_own_costs_nothing(house):
     shown, tree = show(house), house.new()
     changed_elsewhere(house, tree, echo=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from arvfuse.drivers.kernel.negotiation import Wanted
 from arvfuse.errors import NoSuchRecord
 from arvfuse.notify import Notifier
 from arvfuse.settings import Settings
-from arvfuse.supervisor.serving import FurtherMounts, Served, ServedMounts
+from arvfuse.supervisor.serving import SPARE_DESCRIPTORS, FurtherMounts, Served, ServedMounts
 from tests.support.engines import FakeEngine, RecordedKernel
 
 
@@ -123,12 +124,34 @@ def test_it_is_answered_from_then_on_and_forgotten_when_it_is_gone(case):
 
     case.further.use(Driver(os.open(os.devnull, os.O_RDONLY), Wanted(), Latency(Mode.SLEEP)))
     case.further.resolve(1, None)
-    case.further.start(1, os.open(os.devnull, os.O_RDONLY))
+    device, writer = os.pipe()
+    held = os.fstat(device).st_ino
+    case.further.start(1, device)
     assert case.told == [{"told": "resolved", "key": 1}, {"told": "mounted", "key": 1}]
     assert len(case.served) == 1
+    descriptors = (entry for entry in Path("/proc/self/fd").iterdir() if entry.exists())
+    assert [entry.name for entry in descriptors if entry.stat().st_ino == held] == [str(writer)], "one for each mount"
+    os.close(writer)
     case.served.expire()
     ended[0]()
     assert case.told[-1] == {"told": "gone", "key": 1}
+    assert len(case.served) == 0
+
+
+def test_a_mount_for_which_there_is_no_descriptor_fails_and_nothing_else_does(case, monkeypatch):
+    """One descriptor for each; some are left for all else."""
+    case.further.use(case.driver)
+    case.further.resolve(1, None)
+    case.further.start(1, None)  # it did not come through
+    assert case.told[-1]["told"] == "failed"
+    assert "descriptor" in case.told[-1]["error"]["message"]
+    case.further.resolve(2, None)
+    device = os.open(os.devnull, os.O_RDONLY)
+    monkeypatch.setattr("resource.getrlimit", lambda which: (device + SPARE_DESCRIPTORS, 1 << 20))
+    case.further.start(2, device)
+    assert case.told[-1]["told"] == "failed"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(device)
     assert len(case.served) == 0
 
 

@@ -64,7 +64,7 @@ def opened(kernel: FakeKernel, node: int, flags: int = os.O_RDWR, *, kill: int =
 
 
 def mode_of(kernel: FakeKernel, node: int) -> int:
-    mode: int = wire.ATTR_OUT.unpack(kernel.ask(Op.GETATTR, node, wire.GETATTR_IN.pack(0, 0, 0)).body)[3 + 9]
+    mode: int = wire.ATTR_OUT.unpack(kernel.ask(Op.GETATTR, node, bytes(16)).body)[3 + 9]
     return mode
 
 
@@ -72,7 +72,7 @@ def test_a_file_is_made_written_read_and_closed(kernel: FakeKernel, mounted: Mou
     created = kernel.ask(Op.CREATE, 1, wire.CREATE_IN.pack(os.O_RDWR, stat.S_IFREG | 0o640, 0, 0) + b"new\0").body
     node = wire.ENTRY_HEAD.unpack_from(created)[0]
     handle, flags, _ = wire.OPEN_OUT.unpack_from(created, wire.ENTRY_OUT.size)
-    assert (len(created), flags) == (wire.CREATE_OUT.size, Fopen.KEEP_CACHE)
+    assert (len(created), flags) == (wire.ENTRY_OUT.size + wire.OPEN_OUT.size, Fopen.KEEP_CACHE)
     assert stat.S_IMODE(mode_of(kernel, node)) == 0o640
     answer = kernel.ask(Op.WRITE, node, write_body(handle, 2, b"data"))
     assert wire.WRITE_OUT.unpack(answer.body) == (4, 0)
@@ -151,7 +151,7 @@ def test_set_user_id_goes_when_the_kernel_says_so(kernel: FakeKernel, way: str) 
     ("op", "body", "code"),
     [
         (Op.SYMLINK, b"name\0target\0", errno.EPERM),
-        (Op.LINK, wire.LINK_IN.pack(1) + b"name\0", errno.EPERM),
+        (Op.LINK, bytes(8) + b"name\0", errno.EPERM),
         (Op.READLINK, b"", errno.EINVAL),
         (Op.MKNOD, wire.MKNOD_IN.pack(stat.S_IFIFO, 0, 0, 0) + b"p\0", errno.ENOTSUP),
         (Op.UNLINK, b"none\0", errno.ENOENT),
@@ -159,7 +159,7 @@ def test_set_user_id_goes_when_the_kernel_says_so(kernel: FakeKernel, way: str) 
         (Op.LSEEK, wire.LSEEK_IN.pack(99, 0, os.SEEK_END, 0), errno.EINVAL),
         (Op.FALLOCATE, wire.FALLOCATE_IN.pack(99, 0, 1, 2, 0), errno.ENOTSUP),
         (Op.FALLOCATE, wire.FALLOCATE_IN.pack(99, 0, 1, 0, 0), errno.ESTALE),
-        (Op.GETXATTR, wire.GETXATTR_IN.pack(0, 0) + b"user.x\0", errno.ENOSYS),
+        (Op.GETXATTR, bytes(8) + b"user.x\0", errno.ENOSYS),
         (Op.SETXATTR, bytes(8) + b"user.x\0", errno.ENOSYS),
         (Op.POLL, bytes(24), errno.ENOSYS),
         (Op.STATX, bytes(24), errno.ENOSYS),
@@ -304,7 +304,7 @@ class Failing:
 @pytest.mark.parametrize("failure", [KeyError("a bug"), ValueError("a bug"), MemoryError(), Damaged("bytes")])
 def test_a_bug_or_damage_is_eio_and_logged_with_its_place(failure: Exception, caplog: pytest.LogCaptureFixture) -> None:
     kernel = FakeKernel(Failing(failure))
-    assert kernel.ask(Op.GETATTR, 1, wire.GETATTR_IN.pack(0, 0, 0)).error == errno.EIO
+    assert kernel.ask(Op.GETATTR, 1, bytes(16)).error == errno.EIO
     assert "Traceback" in caplog.text
     assert "malformed" not in caplog.text
     caplog.clear()
