@@ -27,12 +27,13 @@ from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh as pdh_of
 from arvfuse.model.ranges import LOG, Ref
 from arvfuse.model.records import Record, split_address
+from arvfuse.parallel import run_in_parallel
 from arvfuse.ports import BlockStore, Catalog, Clock
 from arvfuse.sdk.blocks import pread_exactly, spool_path
 from arvfuse.sdk.carrying import Places
 from arvfuse.sdk.checkpoints import Checkpoints, Covered, is_asked, is_kept, note_kept
 from arvfuse.sdk.log import LogReader, log_path
-from arvfuse.sdk.merging import merged_text
+from arvfuse.sdk.merging import TextsAhead, merged_text
 from arvfuse.sdk.moved import Entry, Moved, write_moved
 from arvfuse.sdk.nodes import FileNode
 from arvfuse.sdk.outcome import Outcome
@@ -69,6 +70,7 @@ class Committer:
         self._on_stored: Final = on_stored  # told from a put thread; must not block
         self._applied: Final[Mapping[str, Applied]] = catalog.applied(mount) if catalog is not None else {}
         self._checkpoints: Final = Checkpoints(directory, durable=durable)
+        self._ahead: Final = TextsAhead(catalog)
         self._pack_numbers: Final = itertools.count(1)
         self.replica: Final = Replica(self._open_manifest, self._covered)
         self._reader: Final = LogReader(directory)
@@ -185,7 +187,8 @@ class Committer:
 
     def _commit(self, trees: list[ReplicaTree], seq: int, saving: Saving) -> list[Outcome]:
         try:
-            self._moved.extend(self._packer().pack(trees))
+            packed, _ = run_in_parallel(lambda: self._packer().pack(trees), lambda: self._ahead.load(trees))
+            self._moved.extend(packed)
             texts = {tree.no: self._render(tree) for tree in trees}
             self._store.barrier()
             moved = self._write_moved(trees, seq)
@@ -203,6 +206,7 @@ class Committer:
             return _failed([(tree.no, tree.uuid) for tree in trees], seq, exc, moved)
         for tree, outcome in zip(trees, outcomes, strict=True):
             self._committed(tree, seq, texts[tree.no], outcome, saved=saving.save or saving.merge)
+        self._ahead.drop()
         self._forget_logs()
         return outcomes
 
@@ -463,7 +467,7 @@ class Committer:
         return Covered(applied.seq, str(applied.ours_pdh))
 
     def _open_manifest(self, pdh: PDH) -> Manifest:
-        text = self._checkpoints.text(pdh)
+        text = self._ahead.take(pdh) or self._checkpoints.text(pdh)
         if text is not None:
             return Manifest(text)
         if self._catalog is None:

@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
+from arvfuse.errors import ArvfuseError
+from arvfuse.model.collections import PDH
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.manifestview import ManifestView
 from arvfuse.model.merge import FileValue, View, merge, to_json
+from arvfuse.ports import Catalog
 from arvfuse.sdk.nodes import DirNode, Path
-from arvfuse.sdk.replica import apply_effect
+from arvfuse.sdk.replica import ReplicaTree, apply_effect
 from arvfuse.sdk.tree import Tree
+
+
+class TextsAhead:
+    """Manifests that a merge is about to need, read while the data of ours are stored. Confined to one commit at a
+    time; load() runs in a thread of its own beside it."""
+
+    def __init__(self, catalog: Catalog | None) -> None:
+        self._catalog: Final = catalog
+        self._texts: dict[PDH, bytes] = {}
+
+    def load(self, trees: Iterable[ReplicaTree]) -> None:
+        """Read what the records of *trees* have become, where they moved. What cannot be read is read again by whoever
+        needs it, who says why it fails."""
+        self._texts = {}
+        if self._catalog is None:
+            return
+        for tree in trees:
+            if tree.uuid is None:
+                continue
+            with suppress(ArvfuseError):
+                theirs = self._catalog.get(tree.uuid).pdh
+                if theirs != tree.merge_base:
+                    for pdh in (theirs, PDH(tree.merge_base)):
+                        self._texts[pdh] = self._catalog.manifest(pdh)
+
+    def drop(self) -> None:
+        """The commit is over."""
+        self._texts = {}
+
+    def take(self, pdh: PDH) -> bytes | None:
+        """The text, once; None if it was not read."""
+        return self._texts.pop(pdh, None)
 
 
 class _OursView(ManifestView):

@@ -201,7 +201,7 @@ def test_an_outage_of_the_catalog_at_the_recovery_can_be_repeated(place: Place) 
     overwrite(place.tree, b"mine")
     place.session.workspace.close()
     for verb in ("save", "get"):
-        place.faulty.script = {verb: ["FAIL"]}
+        place.faulty.script = {verb: ["FAIL", "FAIL"]}  # a look ahead beside the upload fails in silence
         with place.begin(place.directory) as again:
             assert again.committer.recover()[0].error is not None
     recovered(place.directory, store=place.store, catalog=place.sound)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from arvfuse.model.collections import PDH, Save
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.merge import Put, from_json
-from arvfuse.sdk.merging import merged_text
+from arvfuse.model.normalizing import pdh
+from arvfuse.model.records import Base
+from arvfuse.sdk.merging import TextsAhead, merged_text
 from arvfuse.sdk.nodes import FileNode
+from arvfuse.sdk.replica import ReplicaTree
 from arvfuse.sdk.shared import Numbers
 from arvfuse.sdk.tree import Tree
+from tests.support.hosts import make_catalog
 
 A = "781e5e245d69b566979b86e28d23f2c7+10"
 
@@ -42,3 +47,25 @@ def test_the_newer_change_keeps_the_name() -> None:
     for ours_ns, kept, aside in ((5, 3, 2), (15, 2, 3)):
         result, _ = merged(text(a=1), text(a=2), text(a=3), ours_ns=ours_ns)
         assert result.decode() == f". {A} 0:{kept}:a 0:{aside}:a~19700101-000000~conflict~\n"
+
+
+def test_what_a_merge_needs_is_read_ahead_where_the_record_moved() -> None:
+    catalog = make_catalog()
+    record = catalog.create(name="c", manifest=text(a=1))
+    tree = ReplicaTree(1, Base("record", record.uuid, 1, record.pdh, 0, "", None), 0, record.pdh, Manifest(text(a=1)))
+    tree.uuid, tree.merge_base = record.uuid, record.pdh
+    ahead = TextsAhead(catalog)
+    ahead.load([tree])
+    assert ahead.take(record.pdh) is None, "nothing moved"
+    save = Save(uuid=record.uuid, expect=record.version, pdh=PDH(pdh(text(a=2))), manifest=text(a=2))
+    theirs = catalog.save(save)
+    for _ in range(2):
+        ahead.load([tree])
+        assert (ahead.take(theirs.pdh), ahead.take(record.pdh)) == (text(a=2), text(a=1))
+        assert ahead.take(theirs.pdh) is None, "once"
+    ahead.load([tree])
+    ahead.drop()
+    assert ahead.take(theirs.pdh) is None
+    tree.uuid = "zzzzz-4zz18-000000000000000"
+    ahead.load([tree])  # who needs it says why it fails
+    TextsAhead(None).load([tree])
