@@ -73,6 +73,7 @@ class Operations(Known):
         self._numbers: Final = itertools.count(1)
         # Tables of which each use is one dict operation, which the interpreter makes atomic:
         self._files: Final[dict[int, FileHandle | GeneratedHandle]] = {}
+        self._shortened: Final[set[int]] = set()  # files of which a write was lost, while they are open
         self._directories: Final = DirectoryHandles(self._numbers)
         self._expiry: Final = Expiry(self.host)
 
@@ -110,7 +111,7 @@ class Operations(Known):
         first = node is directory or self.host.is_first(node, directory)
         if not self.host.tell_of(file):
             return None
-        return Entry(self._attr(file), self.host.timeout(self.host.settings.keep_s if first else 0.0))
+        return self._entry_of(self._attr(file), self.host.timeout(self.host.settings.keep_s if first else 0.0))
 
     def missing_keep_s(self, parent: int) -> float:
         """How long the kernel may remember that a name is not in a directory: only where all changes are ours."""
@@ -274,9 +275,11 @@ class Operations(Known):
 
     def lost(self, handle: int, failure: Exception) -> None:
         """Pages that the kernel had taken from a writer could not be written: all handles of the file are told, and
-        the kernel that it has to ask for the file's bytes again."""
+        the kernel that it has to ask for the file's bytes again; when nobody has it open, for the file, as a kernel
+        that writes back believes no size but its own."""
         opened = self._file(handle)
         opened.failed(failure)
+        self._shortened.add(opened.node.no)
         self.host.notices.node(opened.node.no)
 
     def seek(self, handle: int, offset: int, *, data: bool) -> int:
@@ -309,6 +312,10 @@ class Operations(Known):
         if opened is None:
             raise StaleNode(f"handle {handle}")
         opened.release()
+        node = opened.node
+        if self._shortened and node.no in self._shortened and isinstance(node, FileNode) and not node.handles:
+            self._shortened.discard(node.no)
+            self._begin_anew(node)
 
     # directory handles
 
@@ -418,7 +425,7 @@ class Operations(Known):
             return self._entry(directory, child)
         if not self.host.tell_of(child):
             return self.lookup(parent, name)  # it was replaced between
-        return Entry(self._attr(child), self.host.timeout(directory.entry_keep_s))
+        return self._entry_of(self._attr(child), self.host.timeout(directory.entry_keep_s))
 
     def _set(
         self, number: int, node: FileNode | DirNode, size: int | None, mtime_ns: int | None, atime_ns: int | None,

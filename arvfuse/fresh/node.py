@@ -37,10 +37,12 @@ class Attr(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A name that exists: what it names, and how long the kernel may keep the name (seconds)."""
+    """A name that exists: what it names, and how long the kernel may keep the name (seconds). *generation*: with
+    another one than before the kernel takes nothing from what it knew under the same number."""
 
     attr: Attr
     timeout_s: float
+    generation: int = 0
 
 
 class Opened(NamedTuple):

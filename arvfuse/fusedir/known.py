@@ -29,11 +29,15 @@ class Known:
         self.root: Final = self._make_root(root)
         host.inodes = Inodes(self.root)
         self._atimes: Final[dict[int, int]] = {}  # node -> access time set by utimensat(2), while the kernel knows it
+        self._generations: Final[dict[int, int]] = {}  # node -> generation, where it is not 0; as long
+        self._outdated: Final[set[int]] = set()  # nodes of which the kernel was not told the generation yet
 
     def forget(self, batch: Iterable[tuple[int, int]]) -> None:
         """The kernel dropped references: (number, count)."""
         for node in self.host.inodes.forget(batch):
             self._atimes.pop(node.no, None)
+            self._generations.pop(node.no, None)
+            self._outdated.discard(node.no)
             self.host.lingering.forgotten(node.no)
             if isinstance(node, Alias):
                 self.host.evict(node)
@@ -56,6 +60,8 @@ class Known:
         node = self._node(number)
         if isinstance(node, FileNode) and node.parent is None and not node.handles:
             raise StaleNode(show(node.name))
+        if self._outdated and number in self._outdated:
+            raise StaleNode(show(node.name))
         return node
 
     def _directory(self, number: int) -> Directory:
@@ -73,7 +79,21 @@ class Known:
         # Remembered before the timeouts are taken: if notices get lost in between, the expiry finds the node.
         self.host.inodes.remember(child)
         keep_s = 0.0 if isinstance(child, GeneratedFile) else self.host.timeout(directory.entry_keep_s)
-        return Entry(self._attr(child), keep_s)
+        return self._entry_of(self._attr(child), keep_s)
+
+    def _entry_of(self, attr: Attr, keep_s: float) -> Entry:
+        if not self._generations:
+            return Entry(attr, keep_s)
+        self._outdated.discard(attr.no)
+        return Entry(attr, keep_s, self._generations.get(attr.no, 0))
+
+    def _begin_anew(self, file: FileNode) -> None:
+        """The kernel is to drop what it knows of *file*, which nobody has open, and to look its name up again. Who
+        opens it before that is sent to look, too: what is opened by the old generation fails when the next is told."""
+        self._generations[file.no] = self._generations.get(file.no, 0) + 1
+        self._outdated.add(file.no)
+        if file.parent is not None:
+            self.host.name_changed(file.parent, file.name)
 
     def _entries_of_files(self, directory: Any, listed: list[Listed]) -> list[Entry | None]:
         """Entries of those names that are files of a tree's directory, whose names are there; None for others."""
@@ -101,7 +121,7 @@ class Known:
                 self.host.inodes.forget(((each.no, 1),))
                 entries.append(None)
                 continue
-            entries.append(Entry(attr, keep_s))
+            entries.append(self._entry_of(attr, keep_s))
         return entries
 
     def _attr(self, node: Any) -> Attr:

@@ -176,6 +176,22 @@ def test_d4_what_could_not_be_written_is_not_shown(server: Server, collection: P
     eventually(lambda: path.read_bytes() == b"old content")
 
 
+def test_d4_a_file_that_could_not_grow_has_its_size_when_it_is_closed(server: Server, collection: Path) -> None:
+    """A kernel that writes back takes no size from us while it knows the file."""
+    path = collection / "f"
+    path.write_bytes(b"old content")
+    opened = os.open(path, os.O_WRONLY | os.O_APPEND)
+    os.write(opened, b" and more")
+    server.tell("fail")
+    assert code_of(os.fsync, opened) in ("ENOSPC", "EIO")
+    with suppress(OSError):
+        os.close(opened)
+    eventually(lambda: (path.stat().st_size, path.read_bytes()) == (11, b"old content"))
+    with path.open("ab") as again:
+        again.write(b"!")
+    eventually(lambda: path.read_bytes() == b"old content!")
+
+
 def test_set_user_id_goes_when_others_write(collection: Path) -> None:
     """root keeps it; whoever else writes, cuts or gives the file away takes it off."""
     path = collection / "f"

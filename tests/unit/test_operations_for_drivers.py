@@ -87,6 +87,31 @@ def test_pages_that_are_lost_are_told(mounted: Mounted) -> None:
         ops.release(handle)
 
 
+def test_a_kernel_that_lost_pages_begins_anew_with_the_file(mounted: Mounted) -> None:
+    """It believes no size but its own while it knows a file: under another generation it knows nothing."""
+    ops, file = mounted.ops, mounted.walk(b"f")
+    one, other = (ops.open(file, os.O_RDWR).handle for _ in range(2))
+    ops.lost(one, StoreUnavailable("lost"))
+    ops.release(one)
+    assert now(ops.lookup(1, b"f")).generation == 0, "what has it open goes on"
+    assert mounted.told() == []
+    ops.release(other)
+    assert mounted.told() == [(1, b"f")]
+    for use in (lambda: ops.open(file, os.O_RDONLY), lambda: ops.getattr(file)):
+        with pytest.raises(StaleNode):  # what is opened now would fail when the kernel hears of the generation
+            use()
+    assert now(ops.lookup(1, b"f")).generation == 1
+    handle = ops.open(file, os.O_RDWR).handle
+    ops.lost(handle, StoreUnavailable("lost"))
+    ops.release(handle)
+    listing = now(ops.opendir(1))
+    names = [each for each in now(ops.readdir(listing, 0)) if each.name == b"f"]
+    assert [entry.generation for entry in ops.listed_entries(listing, names) if entry is not None] == [2]
+    assert ops.getattr(file).size == 5
+    ops.forget([(file, ops.host.inodes.count(file))])
+    assert now(ops.lookup(1, b"f")).generation == 0
+
+
 def test_room_and_holes(mounted: Mounted, read_only: Mounted) -> None:
     ops, file = mounted.ops, mounted.walk(b"f")
     handle = ops.open(file, os.O_RDWR).handle

@@ -35,7 +35,7 @@ class Encoder:
         attr = entry.attr
         whole, part = _timeout(entry.timeout_s)
         attr_whole, attr_part = _timeout(attr.timeout_s)
-        return wire.ENTRY_OUT.pack(attr.no, 0, whole, attr_whole, part, attr_part, *self._fields(attr))
+        return wire.ENTRY_OUT.pack(attr.no, entry.generation, whole, attr_whole, part, attr_part, *self._fields(attr))
 
     def missing(self, keep_s: float) -> bytes:
         """An ENTRY_OUT that says that there is no such name, to be remembered for so long."""
