@@ -65,11 +65,11 @@ class FileHandle:
         """In the pieces in which the bytes were found."""
         return live_tree(self.node).read_parts(self.node, offset, size)
 
-    def write(self, offset: int, data: bytes | memoryview) -> int:
-        """Whether there is room in the spool is the caller's to ask."""
+    def write(self, offset: int, data: bytes | memoryview, *, taken: bool = False) -> int:
+        """Whether there is room in the spool is the caller's to ask. *taken*: see ContentTree.accept."""
         if not self.writable:
             raise ReadOnly(show(self.node.name), "not open for writing")
-        return live_tree(self.node).accept(self.node, offset, data)
+        return live_tree(self.node).accept(self.node, offset, data, taken=taken)
 
     def failed(self, failure: Exception) -> None:
         """Bytes that were taken from a writer are lost: every handle of the file is told (D4)."""
@@ -136,7 +136,7 @@ class GeneratedHandle:
     def failed(self, failure: Exception) -> None:
         """Never: nothing is written."""
 
-    def write(self, offset: int, data: bytes | memoryview) -> int:
+    def write(self, offset: int, data: bytes | memoryview, *, taken: bool = False) -> int:
         raise NotPermitted("", "a generated file cannot be written")
 
     def flush(self) -> None:

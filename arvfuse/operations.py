@@ -255,11 +255,12 @@ class Operations(Known):
             raise IsADirectory()
         return live_tree(node).read_parts(node, offset, size)
 
-    def write(self, handle: int, offset: int, data: bytes | memoryview) -> int | Pending[int]:
-        """Write all of *data*, which is copied; a Pending while the spool is full: the writer is to wait."""
+    def write(self, handle: int, offset: int, data: bytes | memoryview, *, taken: bool = False) -> int | Pending[int]:
+        """Write all of *data*, which is copied; a Pending while the spool is full: the writer is to wait. *taken*: its
+        writer was told that it is written (D4)."""
         if self.read_only:
             raise ReadOnly()
-        written = self._file(handle).write(offset, data)
+        written = self._file(handle).write(offset, data, taken=taken)
         room = self.host.engine.room()
         return written if room is None else then(room, lambda _: written)
 

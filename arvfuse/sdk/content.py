@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from arvfuse.errors import Damaged, FileTooBig, InvalidPath, NoSuchOffset
+from arvfuse.errors import Damaged, FileTooBig, InvalidPath, NoSpace, NoSuchOffset
 from arvfuse.model import records
 from arvfuse.model.blockstate import Event, State
 from arvfuse.model.escapes import show
@@ -67,9 +67,12 @@ class ContentTree(LoggedTree):
         self.shared.pace()
         return written
 
-    def accept(self, file: FileNode, offset: int, data: bytes | bytearray | memoryview) -> int:
+    def accept(self, file: FileNode, offset: int, data: bytes | bytearray | memoryview, *, taken: bool = False) -> int:
         """Write all of *data*: it is safe from our death when this returns. As write(), but waits for no room: the
-        caller holds the answer back while the spool is full."""
+        caller holds the answer back while the spool is full.
+
+        *taken*: its writer was told that it is written, so on a disk without room for the spool it goes to the log,
+        which has a reserve for that (D4)."""
         view = memoryview(data).cast("B") if not isinstance(data, bytes) else memoryview(data)
         if offset < 0:
             raise InvalidPath(show(file.name), "negative offset")
@@ -80,7 +83,7 @@ class ContentTree(LoggedTree):
         done = 0
         while done < len(view):
             with self.shared.file_lock(file.no):
-                done += self._write_some(file, offset + done, view[done:])
+                done += self._write_some(file, offset + done, view[done:], taken=taken)
             if done < len(view):
                 self._wait_at_gate(file)
         return len(view)
@@ -227,14 +230,11 @@ class ContentTree(LoggedTree):
             return []
         return file.segments.cover(offset, size)
 
-    def _write_inline(self, file: FileNode, offset: int, view: memoryview) -> bool:
-        """Write to the log if the file is small and the bytes are new; False if it has to be a block."""
-        end = offset + len(view)
+    def _write_inline(self, file: FileNode, offset: int, view: memoryview, *, always: bool = False) -> bool:
+        """Write to the log if the file is small and the bytes are new, or *always*; False if it has to be a block."""
         with self.held(file) as tree:
             tree.check_writable()
-            if end > SMALL_BYTES or file.size > SMALL_BYTES or file.buffers or file.inline_parts >= INLINE_PARTS:
-                return False
-            if file.inline_parts and any(s.ref == LOG for s in file.segments.cover(offset, len(view))):
+            if not always and not _fits_inline(file, offset, len(view)):
                 return False
             now = tree.shared.clock.time_ns()
             tree.bind(file)
@@ -249,13 +249,19 @@ class ContentTree(LoggedTree):
         tree.shared.flush(seq)
         return True
 
-    def _write_some(self, file: FileNode, offset: int, view: memoryview) -> int:
+    def _write_some(self, file: FileNode, offset: int, view: memoryview, *, taken: bool = False) -> int:
         """Write what can be written before a commit point closes the gate; the number of bytes. File lock held."""
         if self._write_inline(file, offset, view):
             return len(view)
-        if file.inline_parts:
-            self._promote(file)
-        return self._write_blocks(file, offset, view)
+        try:
+            if file.inline_parts:
+                self._promote(file)
+            return self._write_blocks(file, offset, view)
+        except NoSpace:
+            if not taken:
+                raise
+        self._write_inline(file, offset, view, always=True)
+        return len(view)
 
     def _wait_at_gate(self, file: FileNode) -> None:
         """Let a commit point pass. No lock held."""
@@ -403,6 +409,13 @@ class ContentTree(LoggedTree):
         for block in blocks:
             if block.state is State.WRITABLE and not block.writers:
                 self.shared.discard(block)
+
+
+def _fits_inline(file: FileNode, offset: int, size: int) -> bool:
+    """Whether the file is small, with few parts, and the bytes are new in this commit period."""
+    if offset + size > SMALL_BYTES or file.size > SMALL_BYTES or file.buffers or file.inline_parts >= INLINE_PARTS:
+        return False
+    return not file.inline_parts or not any(s.ref == LOG for s in file.segments.cover(offset, size))
 
 
 def _joined(ranges: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:

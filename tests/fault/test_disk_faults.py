@@ -12,6 +12,7 @@ import pytest
 from arvfuse.catalogs.memory import MemoryCatalog
 from arvfuse.clock import SystemClock
 from arvfuse.errors import ArvfuseError, LogFailed, NoSpace, StoreUnavailable
+from arvfuse.sdk.blocks import BufferBlock
 from arvfuse.sdk.content import SMALL_BYTES
 from arvfuse.sdk.log import log_path
 from arvfuse.sdk.putpool import PutPool
@@ -68,6 +69,41 @@ def test_a_full_spool_disk_refuses_the_write_and_nothing_else(
         tree.append(file, b"again there is room")
         session.committed()
     assert saved_contents(catalog, store, record.uuid) == {(b"a",): LARGE + b"again there is room"}
+
+
+def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spool's disk is full; that of the log is not, which has a reserve."""
+
+    def pwrite(self: BufferBlock, data: memoryview, offset: int) -> None:
+        raise NoSpace(str(self.path.parent), "no room in the spool")
+
+    monkeypatch.setattr(BufferBlock, "pwrite", pwrite)
+
+
+def test_d4_pages_that_a_kernel_has_taken_go_to_the_log_when_the_spool_has_no_room(
+    tmp_path: Path, store: MemoryStore, catalog: MemoryCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = catalog.create(name="c")
+    more, over = noise(SMALL_BYTES), noise(700)
+    with Session(tmp_path, store=store, catalog=catalog) as session:
+        tree = session.open(record)
+        file = put_file(tree, b"a", LARGE)
+        with monkeypatch.context() as full:
+            no_room(full)
+            with pytest.raises(NoSpace):  # its writer can be told
+                tree.accept(file, len(LARGE), more)
+            assert tree.accept(file, len(LARGE), more, taken=True) == len(more)
+            assert tree.accept(file, 1000, over, taken=True) == len(over)
+            assert tree.accept(file, 1200, over, taken=True) == len(over)
+            expected = bytearray(LARGE + more)
+            expected[1000:1700] = over
+            expected[1200:1900] = over
+            assert bytes(tree.read(file, 0, 1 << 23)) == expected
+        tree.accept(file, 5, b"room again", taken=True)
+        expected[5:15] = b"room again"
+        assert bytes(tree.read(file, 0, 1 << 23)) == expected
+    recovered(tmp_path, store=store, catalog=catalog)
+    assert saved_contents(catalog, store, record.uuid) == {(b"a",): bytes(expected)}
 
 
 def test_a_commit_that_finds_no_room_is_an_outcome_and_can_be_repeated(

@@ -46,11 +46,11 @@ class Watched(Operations):
             super().__getattribute__("calls")[name] += 1
         return found
 
-    def write(self, handle: int, offset: int, data: Any) -> Any:
+    def write(self, handle: int, offset: int, data: Any, *, taken: bool = False) -> Any:
         if self.fail_next_write:
             self.fail_next_write = False
             raise NoSpace("", "as the test wants")
-        return super().write(handle, offset, data)
+        return super().write(handle, offset, data, taken=taken)
 
 
 _NAMES = ("lookup", "getattr", "setattr", "create", "opendir", "readdir", "releasedir", "read_node")

@@ -356,10 +356,11 @@ class Session:
         data = body[_WRITE_START:]
         if len(data) != size:
             raise struct.error(f"{len(data)} bytes to write that say they are {size}")
+        taken = bool(flags & wire.WRITE_CACHE)
         try:
-            written = self._operations.write(handle, offset, data)
+            written = self._operations.write(handle, offset, data, taken=taken)
         except Exception as failure:
-            if flags & wire.WRITE_CACHE:
+            if taken:
                 self._operations.lost(handle, failure)
             raise
         if flags & wire.WRITE_KILL_SUIDGID:
