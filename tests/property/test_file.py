@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arvfuse.errors import NoSpace
 from arvfuse.sdk import content
+from arvfuse.sdk.blocks import BufferBlock
 from arvfuse.sdk.collection import Collection
 from arvfuse.sdk.copying import copy_range
 from arvfuse.stores.memory import MemoryStore
@@ -23,6 +28,7 @@ DATA = st.one_of(
 OPERATIONS = st.one_of(
     st.tuples(st.just("write"), OFFSETS, DATA),
     st.tuples(st.just("write"), st.integers(0, 12), st.binary(min_size=1, max_size=6)),
+    st.tuples(st.just("taken"), OFFSETS, DATA),
     st.tuples(st.just("append"), DATA),
     st.tuples(st.just("truncate"), OFFSETS),
     st.tuples(st.just("read"), OFFSETS, st.integers(0, 100)),
@@ -37,6 +43,17 @@ def write(model: bytearray, offset: int, data: bytes) -> None:
     if data:
         model.extend(bytes(max(offset - len(model), 0)))
         model[offset : offset + len(data)] = data
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """The spool's disk is full, that of the log is not."""
+
+    def refuse(block: BufferBlock, data: memoryview, offset: int) -> None:
+        raise NoSpace(str(block.path.parent), "no room in the spool")
+
+    with patch.object(BufferBlock, "pwrite", refuse):
+        yield
 
 
 @searching(full=5000)
@@ -54,6 +71,11 @@ def test_file_is_a_bytearray(operations: list[tuple[Any, ...]]) -> None:
             if kind == "write":
                 handle.seek(args[0])
                 assert handle.write(args[1]) == len(args[1])
+                write(model, *args)
+            elif kind == "taken":  # a page that cannot be refused, while the spool has no room
+                node = collection["file"].node
+                with no_room():
+                    assert node.tree.accept(node, *args, taken=True) == len(args[1])
                 write(model, *args)
             elif kind == "append":
                 with collection.open("file", "ab") as end:
