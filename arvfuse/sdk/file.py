@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES: Final = 64 << 20  # a longer write gives way to readers and to the put threads in between
 READ_BYTES: Final = 1 << 20
-_LINE_BYTES: Final = 64 << 10
+_LINE_BYTES: Final = 64 << 10  # of a line that are looked for at once, at most
+_SHORT_LINE_BYTES: Final = 512  # and at least
 
 
 class ArvadosFileReader:
@@ -37,6 +38,7 @@ class ArvadosFileReader:
         self._mode: Final = mode
         self._lock: Final = threading.Lock()
         self._position = 0  # guarded by: _lock
+        self._line_bytes = _SHORT_LINE_BYTES  # that a line is likely to fit into; guarded by: _lock
         self._closed = False  # guarded by: _lock
         self._seen = item.open_handle(write=mode.write)  # background failures already told; guarded by: _lock
         self._ahead: Final = item.read_ahead() if mode.read else None  # guarded by: _lock
@@ -148,9 +150,10 @@ class ArvadosFileReader:
         with self._lock:
             self._check_readable()
             parts: list[bytes] = []
-            at, left = self._position, limit
+            at, left, wanted = self._position, limit, self._line_bytes
             while left:
-                part = bytes(self._fetch_on(at, _LINE_BYTES if left < 0 else min(left, _LINE_BYTES)))
+                part = bytes(self._fetch_on(at, wanted if left < 0 else min(left, wanted)))
+                wanted = min(2 * wanted, _LINE_BYTES)
                 end = part.find(b"\n") + 1
                 if end:
                     part = part[:end]
@@ -159,8 +162,11 @@ class ArvadosFileReader:
                 left = left - len(part) if left > 0 else left
                 if end or not part:
                     break
+            line = b"".join(parts)
+            # Twice the last one: a fetch for a line is to take the line, not the next hundred, which it would again.
+            self._line_bytes = max(_SHORT_LINE_BYTES, min(2 * len(line), _LINE_BYTES))
             self._position = at
-            return b"".join(parts)
+            return line
 
     def readlines(self, sizehint: int = -1, num_retries: int | None = None) -> list[bytes]:
         """The lines that are left; at least *sizehint* bytes of them if it is positive."""
