@@ -123,7 +123,7 @@ def holding(tmp_path: Path) -> Iterator[tuple[Server, subprocess.Popen[bytes]]]:
 def test_whoever_waits_can_be_interrupted(holding: tuple[Server, subprocess.Popen[bytes]]) -> None:
     server, waiting = holding
     assert server.status()["parked"] == 1
-    waiting.send_signal(signal.SIGINT)
+    waiting.send_signal(signal.SIGTERM)
     waiting.communicate(timeout=PATIENCE_S)
     assert waiting.returncode != 0
     assert server.status()["parked"] == 0

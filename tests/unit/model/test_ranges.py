@@ -212,10 +212,25 @@ def test_remap_replaces_refs_and_joins_the_result():
     assert parts(content) == [(10, A, 0), (10, A, 0), (10, A, 0), (5, A, 0)]
 
 
-def test_remap_that_says_the_same_is_no_change():
-    content = scattered(600)
+@pytest.mark.parametrize("count", [1, 600])
+def test_remap_that_says_the_same_is_no_change(count):
+    content = scattered(count)
     assert not content.remap(lambda s: [(s.length, s.ref, s.offset)])
-    assert content == scattered(600)
+    assert not content.remap(lambda s: None)
+    assert content == scattered(count)
+
+
+def test_remap_of_what_is_one_range():
+    content = SegmentMap([(10, LOG, 500)])
+    with pytest.raises(ArgumentError):
+        content.remap(lambda s: [(9, A, 0)])
+    assert parts(content) == [(10, LOG, 500)]
+    assert content.remap(lambda s: [(4, A, 7), (6, B, 0)])
+    assert parts(content) == [(4, A, 7), (6, B, 0)]
+    content = SegmentMap([(10, LOG, 500)])
+    assert content.remap(lambda s: [(10, HOLE, 500)])
+    content.check_invariants()
+    assert parts(content) == [(10, HOLE, 0)]
 
 
 def test_remap_touches_one_chunk_of_many():

@@ -92,7 +92,7 @@ def test_the_first_use_waits_for_the_index_and_holds_nobody_up(mounted: Mounted)
 
 
 def test_the_engine_neither_parses_nor_makes_a_node_for_each(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
-    count = 200_000
+    count = 60_000
     tree = opened(mounted, big_text(count))
     directory = mounted.walk(b"home", b"c", b"big")
     mounted.engine.link.hold = True
