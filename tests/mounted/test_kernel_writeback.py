@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import mmap
 import os
 import stat
@@ -276,6 +277,18 @@ def test_a_cold_listing_brings_attributes(tmp_path: Path) -> None:
                 assert entry.stat().st_size < 6
                 os.unlink(entry.path)
         assert os.listdir(collection) == []
+
+
+def test_listings_of_content_under_its_hash_are_kept_by_the_kernel(tmp_path: Path) -> None:
+    with served("kernel", tmp_path, "ro") as server:
+        record = json.loads((server.mountpoint / "home" / "c1" / ".arvados#collection").read_text())
+        fixed, named = server.mountpoint / "by_id" / record["portable_data_hash"], server.mountpoint / "home" / "c1"
+        for top in (fixed, named):
+            for _ in range(2):  # the first is remembered when it is complete
+                assert (sorted(os.listdir(top)), os.listdir(top / "d")) == (["d", "f"], ["g"])
+            server.calls()
+            assert (sorted(os.listdir(top)), os.listdir(top / "d")) == (["d", "f"], ["g"])
+            assert (server.calls().get("readdir", 0) == 0) == (top == fixed)
 
 
 @pytest.mark.parametrize("by", ["record", "hash"])

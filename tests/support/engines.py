@@ -114,9 +114,10 @@ class FakeEngine:
             record = self.catalog.get(entry["uuid"])
             manifest = open_answer(source.result())
             by_hash = "+" in identity
+            # as the real engine: content by hash is of no record and never changes
             live = self.workspace.open_tree(
-                record, manifest, writable=self.writable and not by_hash
-            )  # as the real engine: content by hash never changes
+                None if by_hash else record, manifest, writable=self.writable and not by_hash
+            )
             self.open[identity] = live
             opened.set_result(live)
 

@@ -406,7 +406,10 @@ class Session:
     # directory handles
 
     def _opendir(self, unique: int, node: int, _body: Body) -> Reply:
-        return self._ready(unique, self._operations.opendir(node), encoding.opened_directory, "opendir")
+        def opened(handle: int) -> bytes:
+            return encoding.opened_directory(handle, fixed=self._operations.is_fixed(node))
+
+        return self._ready(unique, self._operations.opendir(node), opened, "opendir")
 
     def _readdir(self, unique: int, node: int, body: Body) -> Reply:
         handle, cookie, size, _, _, _, _ = wire.READ_IN.unpack_from(body)

@@ -85,6 +85,7 @@ def test_names_with_entries_ask_for_what_fits_only() -> None:
 
 def test_small_answers() -> None:
     assert (nothing(7), opened_directory(7)) == (b"", wire.OPEN_OUT.pack(7, 0, 0))
+    assert opened_directory(7, fixed=True) == wire.OPEN_OUT.pack(7, wire.Fopen.CACHE_DIR | wire.Fopen.KEEP_CACHE, 0)
     assert written(77) == wire.WRITE_OUT.pack(77, 0)
     found = wire.STATFS_OUT.unpack(space(Space(1 << 40, 1 << 39, 1 << 17)))
     assert found == (1 << 23, 1 << 22, 1 << 22, 0, 0, 1 << 17, 255, 1 << 17, 0)
