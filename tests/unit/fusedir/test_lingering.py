@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from arvfuse.errors import NoSuchEntry, StaleNode
-from arvfuse.fusedir.lingering import Lingering
+from arvfuse.fusedir.lingering import Held, Lingering
 from tests.support.engines import Mounted, now
 
 
@@ -114,3 +114,19 @@ def test_a_look_up_that_meets_a_removal_looks_again(mounted: Mounted, top: int) 
     assert entry.attr.no != old
     assert mounted.read_file(entry.attr.no) == b"new"
     assert host.inodes.count(old) == 0
+
+
+def test_two_that_remove_a_name_by_two_paths_hold_it_once(mounted: Mounted, top: int) -> None:
+    number = written(mounted, top, b"f", b"x" * (2 << 20))
+    host, file = mounted.ops.host, mounted.ops.host.inodes.find(number)
+    live, directory = file.tree, file.parent
+    held = [host.lingering.hold(live, directory, b"f") for _ in range(2)]
+    assert [isinstance(each, Held) for each in held] == [True, True]
+    assert file.handles == 2
+    live.unlink(directory, b"f")
+    for each in held:
+        host.lingering.settle(each, host.inodes)
+    assert (len(host.lingering), file.handles) == (1, 1)
+    mounted.ops.forget([(number, 1)])
+    assert (len(host.lingering), file.handles, mounted.engine.workspace.shared.spool.level) == (0, 0, 0)
+    assert host.lingering.hold(live, directory, b"f") is None
