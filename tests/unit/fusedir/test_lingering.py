@@ -130,3 +130,31 @@ def test_two_that_remove_a_name_by_two_paths_hold_it_once(mounted: Mounted, top:
     mounted.ops.forget([(number, 1)])
     assert (len(host.lingering), file.handles, mounted.engine.workspace.shared.spool.level) == (0, 0, 0)
     assert host.lingering.hold(live, directory, b"f") is None
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_file_that_loses_its_name_while_it_is_told_of_is_not_kept(mounted: Mounted, top: int, is_open: bool) -> None:
+    """Who removes the name finds that the kernel knows the file, which is only about to be told."""
+    old = written(mounted, top, b"common", b"old")
+    handle = mounted.ops.open(old, os.O_RDONLY).handle if is_open else 0
+    mounted.ops.forget([(old, 1)])
+    written(mounted, top, b"own", b"new")
+    host, raced = mounted.ops.host, []
+    file = mounted.engine.workspace.trees[0].lookup(mounted.engine.workspace.trees[0].root, b"common")
+    remember = host.inodes.remember
+
+    def racing(node):
+        number = remember(node)
+        if node is file and not raced:
+            raced.append(number)
+            now(mounted.ops.rename(top, b"own", top, b"common"))
+        return number
+
+    host.inodes.remember = racing
+    entry = now(mounted.ops.lookup(top, b"common"))
+    assert raced == [old]
+    assert entry.attr.no != old
+    assert (len(host.lingering), file.handles, host.inodes.count(old)) == (0, int(is_open), 0)
+    if is_open:
+        assert b"".join(mounted.ops.read(handle, 0, 9)) == b"old"
+        mounted.ops.release(handle)
