@@ -158,10 +158,15 @@ class Host:
     def tell_of(self, file: FileNode) -> bool:
         """The kernel is about to be told of *file* once more; False, and it is not, if that lost its name meanwhile."""
         self.inodes.remember(file)
-        if file.parent is None and not file.handles:
-            self.inodes.forget(((file.no, 1),))
+        if file.parent is None:
+            self.not_told(file)
             return False
         return True
+
+    def not_told(self, file: FileNode) -> None:
+        """The kernel was not told of a *file* that was remembered: it may have been the last to know it."""
+        for node in self.inodes.forget(((file.no, 1),)):
+            self.lingering.forgotten(node.no)
 
     def number(self) -> int:
         """A new node number; the kernel's root number stands for the root alone."""

@@ -126,8 +126,8 @@ class Known:
             attr = next(attrs)
             if self._atimes and attr.no in self._atimes:
                 attr = attr._replace(atime_ns=self._atimes[attr.no])
-            if each.parent is None and not each.handles:  # it lost its name meanwhile
-                self.host.inodes.forget(((each.no, 1),))
+            if each.parent is None:  # it lost its name meanwhile
+                self.host.not_told(each)
                 entries.append(None)
                 continue
             entries.append(self._entry_of(attr, keep_s))

@@ -18,11 +18,23 @@ from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode
 
 
+class Held:
+    """A file for as long as somebody changes its name. Compared by identity."""
+
+    __slots__ = ("file",)
+
+    def __init__(self, file: FileNode) -> None:
+        self.file: Final = file
+
+    def __repr__(self) -> str:
+        return f"<Held {self.file.no}>"
+
+
 class Lingering:
     """Those of one mount."""
 
     def __init__(self) -> None:
-        self._files: Final[dict[int, FileNode]] = {}
+        self._files: Final[dict[int, Held]] = {}
 
     def __repr__(self) -> str:
         return f"<Lingering {len(self._files)} files>"
@@ -30,36 +42,34 @@ class Lingering:
     def __len__(self) -> int:
         return len(self._files)
 
-    def hold(self, live: LiveTree, directory: DirNode, name: bytes) -> FileNode | None:
+    def hold(self, live: LiveTree, directory: DirNode, name: bytes) -> Held | None:
         """Keep the file of a name that is about to be removed or replaced, if it is one; settle() is to follow."""
-        file = live.peek(directory, name)
-        if not isinstance(file, FileNode):
-            return None
-        live.opened(file, write=False)
-        return file
+        file = live.open_named(directory, name)
+        return None if file is None else Held(file)
 
-    def settle(self, file: FileNode | None, inodes: Inodes) -> None:
+    def settle(self, held: Held | None, inodes: Inodes) -> None:
         """What came of it: a file that still has a name, or that the kernel does not know, is let go."""
-        if file is None:
+        if held is None:
             return
-        if file.parent is None:
+        number = held.file.no
+        # By two paths two may remove a name at once: one of them keeps the file.
+        if held.file.parent is None and self._files.setdefault(number, held) is held:
             # First noted, then looked for: who is told of it from now on sees that it has no name.
-            self._files[file.no] = file
-            if inodes.knows(file.no):
+            if inodes.knows(number):
                 return
-            if self._files.pop(file.no, None) is None:
+            if self._files.pop(number, None) is None:
                 return  # forgotten meanwhile, and let go by that
-        _let_go(file)
+        _let_go(held)
 
     def forgotten(self, number: int) -> None:
         """The kernel does not know that node any more."""
         if self._files:
-            file = self._files.pop(number, None)
-            if file is not None:
-                _let_go(file)
+            held = self._files.pop(number, None)
+            if held is not None:
+                _let_go(held)
 
 
-def _let_go(file: FileNode) -> None:
-    tree = file.tree
+def _let_go(held: Held) -> None:
+    tree = held.file.tree
     assert isinstance(tree, LiveTree)
-    tree.closed(file, write=False)
+    tree.closed(held.file, write=False)

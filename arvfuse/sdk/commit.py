@@ -213,7 +213,7 @@ class Committer:
     def _packer(self) -> Packer:
         return Packer(
             store=self._store, pool=self._pool, spool=self._directory / "spool", fetch=self._fetch, place=self._place,
-            stored=self._put,            numbers=self._pack_numbers,
+            stored=self._put, numbers=self._pack_numbers,
         )  # fmt: skip
 
     def _render(self, tree: ReplicaTree) -> bytes:
@@ -450,7 +450,10 @@ class Committer:
     def _log_fd(self, number: int) -> int:
         fd = self._log_fds.get(number)
         if fd is None:
-            fd = self._log_fds[number] = os.open(log_path(self._directory, number), os.O_RDONLY | os.O_CLOEXEC)
+            opened = os.open(log_path(self._directory, number), os.O_RDONLY | os.O_CLOEXEC)
+            fd = self._log_fds.setdefault(number, opened)
+            if fd != opened:  # another put thread was quicker
+                os.close(opened)
         return fd
 
     def _forget_logs(self) -> None:

@@ -224,6 +224,16 @@ class LiveTree(ContentTree):
             file.handles += 1
             file.writers += write
 
+    def open_named(self, parent: DirNode, name: bytes) -> FileNode | None:
+        """Find the file of a name and count a handle of it, in one step. None: there is no file, or names to be fetched
+        first."""
+        with self.held(parent) as tree, suppress(NeedsIndex):
+            file = tree.table(parent).get(name)
+            if isinstance(file, FileNode):
+                file.handles += 1
+                return file
+        return None
+
     def closed(self, file: FileNode, *, write: bool) -> None:
         """A handle was closed. Big tails start on their way; the content of an unlinked file goes with the last."""
         gone: list[BufferBlock] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from arvfuse.errors import NoSuchEntry, StaleNode
-from arvfuse.fusedir.lingering import Lingering
+from arvfuse.fusedir.lingering import Held, Lingering
 from tests.support.engines import Mounted, now
 
 
@@ -114,3 +114,47 @@ def test_a_look_up_that_meets_a_removal_looks_again(mounted: Mounted, top: int) 
     assert entry.attr.no != old
     assert mounted.read_file(entry.attr.no) == b"new"
     assert host.inodes.count(old) == 0
+
+
+def test_two_that_remove_a_name_by_two_paths_hold_it_once(mounted: Mounted, top: int) -> None:
+    number = written(mounted, top, b"f", b"x" * (2 << 20))
+    host, file = mounted.ops.host, mounted.ops.host.inodes.find(number)
+    live, directory = file.tree, file.parent
+    held = [host.lingering.hold(live, directory, b"f") for _ in range(2)]
+    assert [isinstance(each, Held) for each in held] == [True, True]
+    assert file.handles == 2
+    live.unlink(directory, b"f")
+    for each in held:
+        host.lingering.settle(each, host.inodes)
+    assert (len(host.lingering), file.handles) == (1, 1)
+    mounted.ops.forget([(number, 1)])
+    assert (len(host.lingering), file.handles, mounted.engine.workspace.shared.spool.level) == (0, 0, 0)
+    assert host.lingering.hold(live, directory, b"f") is None
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_file_that_loses_its_name_while_it_is_told_of_is_not_kept(mounted: Mounted, top: int, is_open: bool) -> None:
+    """Who removes the name finds that the kernel knows the file, which is only about to be told."""
+    old = written(mounted, top, b"common", b"old")
+    handle = mounted.ops.open(old, os.O_RDONLY).handle if is_open else 0
+    mounted.ops.forget([(old, 1)])
+    written(mounted, top, b"own", b"new")
+    host, raced = mounted.ops.host, []
+    file = mounted.engine.workspace.trees[0].lookup(mounted.engine.workspace.trees[0].root, b"common")
+    remember = host.inodes.remember
+
+    def racing(node):
+        number = remember(node)
+        if node is file and not raced:
+            raced.append(number)
+            now(mounted.ops.rename(top, b"own", top, b"common"))
+        return number
+
+    host.inodes.remember = racing
+    entry = now(mounted.ops.lookup(top, b"common"))
+    assert raced == [old]
+    assert entry.attr.no != old
+    assert (len(host.lingering), file.handles, host.inodes.count(old)) == (0, int(is_open), 0)
+    if is_open:
+        assert b"".join(mounted.ops.read(handle, 0, 9)) == b"old"
+        mounted.ops.release(handle)

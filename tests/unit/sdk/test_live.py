@@ -42,6 +42,14 @@ def tree(host: Host) -> LiveTree:
     return host.open_tree(None, None)
 
 
+def test_a_name_is_found_and_opened_in_one_step(tree: LiveTree) -> None:
+    file, directory = tree.create(tree.root, b"f"), tree.mkdir(tree.root, b"d")
+    assert tree.open_named(tree.root, b"f") is file
+    assert file.handles == 1
+    assert (tree.open_named(tree.root, b"d"), tree.open_named(directory, b"f")) == (None, None)
+    tree.closed(file, write=False)
+
+
 def test_names(tree: LiveTree) -> None:
     root = tree.root
     file, directory = tree.create(root, b"f", mode=0o600), tree.mkdir(root, b"d")
