@@ -196,6 +196,8 @@ class Operations(Known):
             raise NotPermitted("", "attributes of records are not changed by hand")
         if size is not None and handle is not None and not self._file(handle).writable:
             raise InvalidPath("", "not open for writing")
+        if node.parent is None:
+            self.host.lingering.keep(number)
         return self._set(number, node, size, mtime_ns, atime_ns, mode)
 
     def drop_privileges(self, number: int) -> None:
@@ -240,6 +242,8 @@ class Operations(Known):
             raise IsADirectory()
         if (writing or flags & os.O_TRUNC) and not self.host.may_write(live_tree(node)):
             raise ReadOnly(show(node.name))
+        if node.parent is None:
+            self.host.lingering.keep(number)
         return Opened(self._open_file(node, flags))
 
     def read(self, handle: int, offset: int, size: int) -> list[bytes | memoryview]:

@@ -67,7 +67,8 @@ class Known:
 
     def _living(self, number: int) -> Any:
         node = self._node(number)
-        if isinstance(node, FileNode) and node.parent is None and not node.handles:
+        nameless = isinstance(node, FileNode) and node.parent is None and not node.handles
+        if nameless and number not in self.host.lingering:
             raise StaleNode(show(node.name))
         if self._outdated and number in self._outdated:
             raise StaleNode(show(node.name))

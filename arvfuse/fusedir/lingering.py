@@ -19,15 +19,26 @@ from arvfuse.sdk.nodes import DirNode, FileNode
 
 
 class Held:
-    """A file for as long as somebody changes its name. Compared by identity."""
+    """A file for as long as somebody changes its name. Compared by identity.
 
-    __slots__ = ("file",)
+    Of a file whose bytes are all stored no handle is counted before somebody changes it: that would cost a removal two
+    records and two turns at the tree's lock."""
 
-    def __init__(self, file: FileNode) -> None:
+    __slots__ = ("_uncounted", "file")
+
+    def __init__(self, file: FileNode, counted: bool) -> None:
         self.file: Final = file
+        self._uncounted: Final = [] if counted else [True]
 
     def __repr__(self) -> str:
-        return f"<Held {self.file.no}>"
+        return f"<Held {self.file.no}{' uncounted' if self._uncounted else ''}>"
+
+    def claim(self) -> bool:
+        """True for the first caller if no handle is counted: it has to, or nobody ever will."""
+        try:
+            return self._uncounted.pop()  # one operation on a list, which the interpreter makes atomic
+        except IndexError:
+            return False
 
 
 class Lingering:
@@ -42,10 +53,19 @@ class Lingering:
     def __len__(self) -> int:
         return len(self._files)
 
+    def __contains__(self, number: object) -> bool:
+        return number in self._files
+
     def hold(self, live: LiveTree, directory: DirNode, name: bytes) -> Held | None:
         """Keep the file of a name that is about to be removed or replaced, if it is one; settle() is to follow."""
-        file = live.open_named(directory, name)
-        return None if file is None else Held(file)
+        found = live.open_named(directory, name)
+        return None if found is None else Held(*found)
+
+    def keep(self, number: int) -> None:
+        """A file that lingers is about to be changed: what is written is to stay while the kernel knows the file."""
+        held = self._files.get(number)
+        if held is not None and held.claim():
+            _tree(held.file).opened(held.file, write=False)
 
     def settle(self, held: Held | None, inodes: Inodes) -> None:
         """What came of it: a file that still has a name, or that the kernel does not know, is let go."""
@@ -56,6 +76,8 @@ class Lingering:
         if held.file.parent is None and self._files.setdefault(number, held) is held:
             # First noted, then looked for: who is told of it from now on sees that it has no name.
             if inodes.knows(number):
+                if held.file.handles or held.file.buffers:  # somebody opened it between
+                    self.keep(number)
                 return
             if self._files.pop(number, None) is None:
                 return  # forgotten meanwhile, and let go by that
@@ -70,6 +92,10 @@ class Lingering:
 
 
 def _let_go(held: Held) -> None:
-    tree = held.file.tree
-    assert isinstance(tree, LiveTree)
-    tree.closed(held.file, write=False)
+    if not held.claim():
+        _tree(held.file).closed(held.file, write=False)
+
+
+def _tree(file: FileNode) -> LiveTree:
+    assert isinstance(file.tree, LiveTree)
+    return file.tree

@@ -224,14 +224,15 @@ class LiveTree(ContentTree):
             file.handles += 1
             file.writers += write
 
-    def open_named(self, parent: DirNode, name: bytes) -> FileNode | None:
-        """Find the file of a name and count a handle of it, in one step. None: there is no file, or names to be fetched
-        first."""
+    def open_named(self, parent: DirNode, name: bytes) -> tuple[FileNode, bool] | None:
+        """Find the file of a name, in one step with counting a handle of it; (file, False): not counted, all its bytes
+        are stored and stay readable without. None: there is no file, or names to be fetched first."""
         with self.held(parent) as tree, suppress(NeedsIndex):
             file = tree.table(parent).get(name)
             if isinstance(file, FileNode):
-                file.handles += 1
-                return file
+                counted = bool(file.handles or file.buffers) or file.no in tree.unsettled
+                file.handles += counted
+                return file, counted
         return None
 
     def closed(self, file: FileNode, *, write: bool) -> None:

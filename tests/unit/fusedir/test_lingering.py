@@ -10,6 +10,9 @@ import pytest
 
 from arvfuse.errors import NoSuchEntry, StaleNode
 from arvfuse.fusedir.lingering import Held, Lingering
+from arvfuse.sdk.nodes import FileNode
+from arvfuse.sdk.shared import Numbers
+from arvfuse.sdk.tree import Tree
 from tests.support.engines import Mounted, now
 
 
@@ -59,6 +62,36 @@ def test_who_found_a_file_before_it_was_replaced_opens_that_file(
     assert b"".join(mounted.ops.read(handle, 0, 4 << 20)) == b"!" + data[1:]
     mounted.ops.release(handle)
     assert mounted.read_file(mounted.walk(b"home", b"c", b"common")) == b"new"
+
+
+def test_what_is_stored_lingers_without_a_handle_until_somebody_changes_it(mounted: Mounted, top: int) -> None:
+    number = written(mounted, top, b"f", b"x" * (2 << 20))
+    mounted.engine.commit(mounted.engine.workspace.trees)
+    file = mounted.ops.host.inodes.find(number)
+    now(mounted.ops.unlink(top, b"f"))
+    assert (file.handles, number in mounted.ops.host.lingering) == (0, True)
+    for _ in range(2):
+        assert mounted.read_file(number)[:3] == b"xxx"
+    handle = mounted.ops.open(number, os.O_WRONLY).handle
+    mounted.ops.write(handle, 1, b"!" * (1 << 20))
+    mounted.ops.release(handle)
+    assert file.handles == 1
+    mounted.write_file(top, b"other", b"other")
+    mounted.engine.commit(mounted.engine.workspace.trees)
+    assert mounted.read_file(number)[:3] == b"x!!"
+    now(mounted.ops.setattr(number, size=2))
+    assert mounted.read_file(number) == b"x!"
+    mounted.ops.forget([(number, 1)])
+    assert (file.handles, len(mounted.ops.host.lingering)) == (0, 0)
+    assert mounted.engine.workspace.shared.spool.level == len(b"other"), "in a log that is still written to"
+    with pytest.raises(StaleNode):
+        mounted.ops.open(number, os.O_RDONLY)
+
+
+def test_a_hold_that_counts_no_handle_is_claimed_once() -> None:
+    uncounted, counted = (Held(FileNode(7, Tree(None, reserve=Numbers().take)), each) for each in (False, True))
+    assert (repr(uncounted), repr(counted)) == ("<Held 7 uncounted>", "<Held 7>")
+    assert [uncounted.claim(), uncounted.claim(), counted.claim()] == [True, False, False]
 
 
 def test_what_was_removed_goes_when_the_kernel_forgets_it(mounted: Mounted, top: int) -> None:

@@ -44,8 +44,9 @@ def tree(host: Host) -> LiveTree:
 
 def test_a_name_is_found_and_opened_in_one_step(tree: LiveTree) -> None:
     file, directory = tree.create(tree.root, b"f"), tree.mkdir(tree.root, b"d")
-    assert tree.open_named(tree.root, b"f") is file
-    assert file.handles == 1
+    assert (tree.open_named(tree.root, b"f"), file.handles) == ((file, False), 0), "nothing could be lost of it"
+    tree.write(file, 0, b"data")
+    assert (tree.open_named(tree.root, b"f"), file.handles) == ((file, True), 1)
     assert (tree.open_named(tree.root, b"d"), tree.open_named(directory, b"f")) == (None, None)
     tree.closed(file, write=False)
 
