@@ -195,7 +195,9 @@ class Entries:
         """Where the index speaks for *name*, -1 if it does not."""
         if self._gone is not None and name in self._gone:
             return -1
-        return self.index.find(name)
+        node = self.nodes.get(name)  # the number of a node that the index gave says where
+        at = self._listed_at(name, node.no) if node is not None else -1
+        return at if at >= 0 else self.index.find(name)
 
     def _note_gone(self, name: bytes) -> None:
         if self._gone is None:
