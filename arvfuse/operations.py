@@ -346,10 +346,14 @@ class Operations(Known):
             number = opened.no
         directory = opened.directory if opened is not None else self._directory(number)
         at_once = self._entries_of_files(self._node(number), listed)
-        return [
-            self._listed_entry(directory, each) if entry is None else entry
-            for each, entry in zip(listed, at_once, strict=True)
-        ]
+        try:
+            return [
+                self._listed_entry(directory, each) if entry is None else entry
+                for each, entry in zip(listed, at_once, strict=True)
+            ]
+        except BaseException:  # nothing of it is told
+            self.forget((entry.attr.no, 1) for entry in at_once if entry is not None)
+            raise
 
     def _listed_entry(self, directory: Directory, listed: Listed) -> Entry | None:
         if listed.name in _DOTS:
@@ -358,7 +362,7 @@ class Operations(Known):
             found = directory.lookup(listed.name)
         except NoSuchEntry:
             return None  # removed since
-        return None if isinstance(found, Pending) else self._entry(directory, found)
+        return None if isinstance(found, Pending) else self._told(directory, found)
 
     def releasedir(self, handle: int) -> None:
         self._directories.release(handle)
@@ -426,10 +430,14 @@ class Operations(Known):
         raise error
 
     def _found(self, parent: int, name: bytes, directory: Directory, child: Any) -> Entry | Pending[Entry]:
+        return self._told(directory, child) or self.lookup(parent, name)  # else it was replaced between
+
+    def _told(self, directory: Directory, child: Any) -> Entry | None:
+        """The entry of what a look-up found; None, and nothing is remembered, for a file that lost its name between."""
         if not isinstance(child, FileNode):
             return self._entry(directory, child)
         if not self.host.tell_of(child):
-            return self.lookup(parent, name)  # it was replaced between
+            return None
         return self._entry_of(self._attr(child), self.host.timeout(directory.entry_keep_s))
 
     def _set(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from arvfuse.catalogs.sqlite import SqliteCatalog
 from arvfuse.errors import ArvfuseError, NoSuchEntry
 from arvfuse.ports import BlockStore, Catalog, Clock
 from arvfuse.stores.localdir import LocalDir, open_store
@@ -49,6 +48,8 @@ def open_parts(
     """Open the store at *directory*; with *create* make it if there is none.
 
     NoSuchEntry, NotADirectory, NotPermitted, NotSupported (file system), Damaged, SchemaMismatch."""
+    from arvfuse.catalogs.sqlite import SqliteCatalog  # an engine, which opens blocks alone, does without
+
     store = open_blocks(directory, clock=clock, create=create, read_only=read_only, unsafe_filesystem=unsafe_filesystem)
     try:
         catalog = SqliteCatalog(directory, clock=clock, create=create or not read_only, read_only=read_only)

@@ -10,18 +10,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from arvfuse.model.ranges import HOLE, Part, SegmentMap
-from arvfuse.sdk.fileitem import ArvadosFile
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode, Node
 
 if TYPE_CHECKING:
     from arvfuse.sdk.collection import Collection
+    from arvfuse.sdk.fileitem import ArvadosFile
 
 _STEP_BYTES: Final = 4 << 20
 
 
 def make_copy(target: Collection, source: Any, above: DirNode, name: bytes, *, replace: bool) -> Node:
     """Copy item *source* to *name* in directory *above* of *target*; the new node."""
+    from arvfuse.sdk.fileitem import ArvadosFile  # of the library; a mount copies ranges
+
     tree = _tree_of(above)
     if replace:
         tree.remove_tree(above, name)

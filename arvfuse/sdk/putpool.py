@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -35,6 +35,8 @@ class PutPool:
     """Put threads with names."""
 
     def __init__(self, threads: int = PUT_THREADS) -> None:
+        from concurrent.futures import ThreadPoolExecutor  # an engine has no pool
+
         self._executor: Final = ThreadPoolExecutor(threads, thread_name_prefix="put")
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:

@@ -118,6 +118,8 @@ class Processes:
         from arvfuse.backend.parts import open_parts
         from arvfuse.backend.server import Backend, Serving
 
+        importlib.import_module("arvfuse.catalogs.sqlite")  # which open_parts() needs
+
         def body() -> int:
             os.nice(BACKEND_NICENESS)
             check_lock_order(self._settings.debug)

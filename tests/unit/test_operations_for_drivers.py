@@ -12,6 +12,7 @@ import pytest
 
 from arvfuse.errors import IsADirectory, NoSuchOffset, ReadOnly, StaleNode, StoreUnavailable
 from arvfuse.fresh.node import Entry
+from arvfuse.fusedir.trees import CollectionDir, TreeDir
 from arvfuse.model.manifests import Manifest
 from arvfuse.operations import Operations
 from tests.support.engines import Mounted, now
@@ -63,6 +64,24 @@ def test_a_directory_is_listed_without_being_opened(read_only: Mounted) -> None:
     assert file == now(ops.lookup(1, b"f"))
     with pytest.raises(StaleNode):
         now(ops.readdir(0, 0, 4711))
+
+
+def test_a_listing_that_fails_has_told_of_nothing(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+    ops = mounted.ops
+    file = mounted.walk(b"f")
+    before = ops.host.inodes.count(file)
+    listing = now(ops.opendir(1))
+    listed = list(now(ops.readdir(listing, 0)))
+
+    def fail(_directory: object, _name: bytes) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(TreeDir, "lookup", fail)
+    monkeypatch.setattr(CollectionDir, "lookup", fail)
+    with pytest.raises(StoreUnavailable):
+        ops.listed_entries(listing, listed)
+    assert ops.host.inodes.count(file) == before
+    ops.releasedir(listing)
 
 
 def test_snapshots_for_those_who_do_not_open_are_bounded(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ Source of the format: proc(5), status. Stateless.
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Final
 
@@ -25,8 +26,18 @@ def is_dying(thread: int) -> bool:
         with open(f"/proc/{thread}/status", "rb") as file:
             status = file.read()
     except (FileNotFoundError, ProcessLookupError):
-        return True
+        return not _exists(thread)  # it may only be hidden from us
     except OSError:
         return False
     _, _, rest = status.partition(_PENDING)
     return bool(int(rest[:16] or b"0", 16) & _KILL)
+
+
+def _exists(thread: int) -> bool:
+    try:
+        os.kill(thread, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
