@@ -100,7 +100,7 @@ class Operations(Known):
         """What lookup() says, where that takes no more than a look into a table: the entry of a file, or for how many
         seconds the kernel may remember that there is none; None: ask lookup()."""
         directory = self._node(parent)
-        node = directory.root_node() if isinstance(directory, CollectionDir) else directory
+        node = self._in_tree(directory)
         if not isinstance(node, DirNode) or name.startswith(b"."):  # the names that have a meaning of their own
             return None
         file = live_tree(node).peek(node, name)
@@ -108,10 +108,9 @@ class Operations(Known):
             return self.missing_keep_s(parent)
         if not isinstance(file, FileNode):
             return None
-        first = node is directory or self.host.is_first(node, directory)
         if not self.host.tell_of(file):
             return None
-        return self._entry_of(self._attr(file), self.host.timeout(self.host.settings.keep_s if first else 0.0))
+        return self._entry_of(self._attr(file), self._file_keep_s(node, directory))
 
     def missing_keep_s(self, parent: int) -> float:
         """How long the kernel may remember that a name is not in a directory: only where all changes are ours."""

@@ -246,22 +246,16 @@ class Host:
                 self.notices.node(number, attributes_only=True)
 
     def file_attr(self, node: FileNode) -> Attr:
-        mode = node.mode if node.mode >= 0 else _FILE_MODE
-        if not self.may_write(live_tree(node)):
-            mode &= ~_WRITE_BITS
-        return Attr(node.no, False, mode, node.size, node.mtime_ns, node.mtime_ns, self.timeout(self.settings.keep_s))
+        return _attr_of(node, self._file_bits(live_tree(node)), self.timeout(self.settings.keep_s))
 
     def file_attrs(self, directory: DirNode, files: Iterable[FileNode]) -> list[Attr]:
         """As file_attr() of each of *files*, which are in *directory*."""
-        bits = _ALL_BITS if self.may_write(live_tree(directory)) else ~_WRITE_BITS
-        keep_s = self.timeout(self.settings.keep_s)
-        attrs: list[Attr] = []
-        for file in files:
-            mode, mtime_ns = file.mode, file.mtime_ns
-            if mode < 0:
-                mode = _FILE_MODE
-            attrs.append(Attr(file.no, False, mode & bits, file.size, mtime_ns, mtime_ns, keep_s))
-        return attrs
+        bits, keep_s = self._file_bits(live_tree(directory)), self.timeout(self.settings.keep_s)
+        return [_attr_of(file, bits, keep_s) for file in files]
+
+    def _file_bits(self, live: LiveTree) -> int:
+        """Of the mode of its files, those that are shown."""
+        return _ALL_BITS if self.may_write(live) else ~_WRITE_BITS
 
     def directory_attr(self, no: int, *, writable: bool, mtime_ns: int, keep_s: float, mode: int = -1) -> Attr:
         """*mode* -1: the usual one."""
@@ -284,6 +278,11 @@ class Host:
 
     def may_write(self, live: LiveTree) -> bool:
         return live.writable and not self.settings.read_only
+
+
+def _attr_of(file: FileNode, bits: int, keep_s: float) -> Attr:
+    mode = file.mode if file.mode >= 0 else _FILE_MODE
+    return Attr(file.no, False, mode & bits, file.size, file.mtime_ns, file.mtime_ns, keep_s)
 
 
 class RecordInfo(NamedTuple):

@@ -49,7 +49,7 @@ class Known:
     def is_fixed(self, number: int) -> bool:
         """True for a directory of which neither the names nor what they lead to ever change: content under its hash."""
         node = self._node(number)
-        inner = node.root_node() if isinstance(node, CollectionDir) else node.node if isinstance(node, Alias) else node
+        inner = node.node if isinstance(node, Alias) else self._in_tree(node)
         if not isinstance(inner, DirNode):
             return False
         live = live_tree(inner)
@@ -108,7 +108,7 @@ class Known:
     def _entries_of_files(self, directory: Any, listed: list[Listed]) -> list[Entry | None]:
         """Entries of those names that are files of a tree's directory, whose names are there; None for others."""
         none: list[Entry | None] = [None] * len(listed)
-        node = directory.root_node() if isinstance(directory, CollectionDir) else directory
+        node = self._in_tree(directory)
         if not isinstance(node, DirNode):
             return none
         found = live_tree(node).peek_all(node, listed)
@@ -116,17 +116,14 @@ class Known:
         if not files:
             return none
         self.host.inodes.remember_all(files)  # before the timeouts are taken, as in _entry()
-        first = node is directory or self.host.is_first(node, directory)
-        keep_s = self.host.timeout(self.host.settings.keep_s if first else 0.0)
+        keep_s = self._file_keep_s(node, directory)
         attrs = iter(self.host.file_attrs(node, files))
         entries: list[Entry | None] = []
         for each in found:
             if not isinstance(each, FileNode):
                 entries.append(None)
                 continue
-            attr = next(attrs)
-            if self._atimes and attr.no in self._atimes:
-                attr = attr._replace(atime_ns=self._atimes[attr.no])
+            attr = self._with_atime(next(attrs))
             if each.parent is None:  # it lost its name meanwhile
                 self.host.not_told(each)
                 entries.append(None)
@@ -141,6 +138,19 @@ class Known:
             attr = tree_directory(self.host, node).attr()
         else:
             attr = node.attr()
+        return self._with_atime(attr)
+
+    def _with_atime(self, attr: Attr) -> Attr:
         if self._atimes and attr.no in self._atimes:
             return attr._replace(atime_ns=self._atimes[attr.no])
         return attr
+
+    def _file_keep_s(self, node: DirNode, directory: Any) -> float:
+        """How long the kernel may keep names of files in *node*, which it knows as *directory*."""
+        first = node is directory or self.host.is_first(node, directory)
+        return self.host.timeout(self.host.settings.keep_s if first else 0.0)
+
+    @staticmethod
+    def _in_tree(directory: Any) -> Any:
+        """The tree's directory behind a collection's, if that is open; others as they are."""
+        return directory.root_node() if isinstance(directory, CollectionDir) else directory

@@ -11,6 +11,7 @@ held across calls.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from arvfuse.inodes import Inodes
@@ -60,6 +61,16 @@ class Lingering:
         """Keep the file of a name that is about to be removed or replaced, if it is one; settle() is to follow."""
         found = live.open_named(directory, name)
         return None if found is None else Held(*found)
+
+    def around(
+        self, live: LiveTree, directory: DirNode, name: bytes, inodes: Inodes, change: Callable[[], None]
+    ) -> None:
+        """Make *change*, which removes or replaces the name."""
+        held = self.hold(live, directory, name)
+        try:
+            change()
+        finally:
+            self.settle(held, inodes)
 
     def keep(self, number: int) -> None:
         """A file that lingers is about to be changed: what is written is to stay while the kernel knows the file."""

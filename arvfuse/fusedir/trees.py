@@ -104,13 +104,10 @@ class TreeDir(Directory):
         self._check_change(name)
 
         def unlink() -> None:
-            held = self.host.lingering.hold(self.live, self.node, name)
-            try:
-                self._remove(self.live.unlink, name)
-            finally:
-                self.host.lingering.settle(held, self.host.inodes)
+            self._remove(self.live.unlink, name)
 
-        return self.host.reading(unlink)
+        lingering, inodes = self.host.lingering, self.host.inodes
+        return self.host.reading(lambda: lingering.around(self.live, self.node, name, inodes, unlink))
 
     def rmdir(self, name: bytes) -> Pending[None] | None:
         self._check_change(name)
@@ -289,15 +286,11 @@ def rename_in_trees(
     check_tree_change(target.live, target.node, check_new_name(new_name))
 
     def rename() -> None:
-        held = host.lingering.hold(target.live, target.node, new_name)
-        try:
-            source.live.rename(source.node, name, target.node, new_name, replace=replace)
-        finally:
-            host.lingering.settle(held, host.inodes)
+        source.live.rename(source.node, name, target.node, new_name, replace=replace)
         host.name_changed(source.node, name, told=source.no)
         host.name_changed(target.node, new_name, told=target.no)
 
-    return host.reading(rename)
+    return host.reading(lambda: host.lingering.around(target.live, target.node, new_name, host.inodes, rename))
 
 
 def tree_directory(host: Host, node: DirNode | Alias) -> TreeDir:

@@ -28,6 +28,9 @@ HOLE: Final = -1
 Part = tuple[int, Ref, int]
 """(length, ref, offset): a segment that does not say where in the file it is."""
 
+Fetch = Callable[[Ref, int, int], bytes | memoryview]
+"""What gives the bytes of (ref, offset, length)."""
+
 _CHUNK: Final = 256  # a split copies at most this many pointers; bisection within costs 8 comparisons
 _SPARSE: Final = 64  # a chunk below this is joined with its right neighbour ...
 _JOINED: Final = 192  # ... when both together are at most this, so that the joined one has room

@@ -7,7 +7,7 @@ every lock of the tree, between a reservation that counts the writer in and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from arvfuse.errors import Damaged, FileTooBig, InvalidPath, NoSpace, NoSuchOffset
@@ -15,7 +15,7 @@ from arvfuse.model import records
 from arvfuse.model.blockstate import Event, State
 from arvfuse.model.escapes import show
 from arvfuse.model.locators import BLOCK_BYTES
-from arvfuse.model.ranges import HOLE, LOG, Ref, Segment, SegmentMap
+from arvfuse.model.ranges import HOLE, LOG, Fetch, Ref, Segment, SegmentMap
 from arvfuse.model.records import CODES
 from arvfuse.sdk.blocks import BufferBlock, DroppedBlock
 from arvfuse.sdk.log import DroppedLog
@@ -25,8 +25,6 @@ from arvfuse.sdk.nodes import FileNode, Node
 SMALL_BYTES: Final = 1 << 20  # up to here a file's data go to the log
 INLINE_PARTS: Final = 64  # inline records of a file between two commits, before it gets a block of its own
 MAX_FILE_BYTES: Final = 16 << 40
-
-Fetch = Callable[[Ref, int, int], bytes | memoryview]
 
 _WRITE_INLINE: Final = CODES[records.WriteInline]
 

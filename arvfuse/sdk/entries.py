@@ -87,14 +87,17 @@ class Entries:
         nodes = self.nodes
         found: list[Node | None] = []
         for name, number, _, _ in batch:
+            if name.startswith(b"."):
+                found.append(None)
+                continue
             node = nodes.get(name)
-            if node is None and not name.startswith(b"."):
+            if node is None:
                 at = self._listed_at(name, number)
                 if at < 0:
                     at = self._position(name)
                 if at >= 0:
                     node = nodes[name] = self._owner.make(self, name, at)
-            found.append(None if name.startswith(b".") else node)
+            found.append(node)
         return found
 
     def items(self) -> Iterator[tuple[bytes, Node]]:

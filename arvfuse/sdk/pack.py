@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from arvfuse.model.locators import BLOCK_BYTES
-from arvfuse.model.ranges import HOLE, LOG, Ref, Segment, SegmentMap
+from arvfuse.model.ranges import HOLE, LOG, Fetch, Ref, Segment, SegmentMap
 from arvfuse.ports import BlockStore
 from arvfuse.sdk.moved import Entry
 from arvfuse.sdk.nodes import FileNode
@@ -29,7 +29,6 @@ _NEAR_BYTES: Final = 16 << 10  # what lies between records of the log that are r
 _TOGETHER_BYTES: Final = 1 << 20
 
 
-Fetch = Callable[[Ref, int, int], bytes | memoryview]
 F = TypeVar("F")
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from arvfuse.model.ranges import HOLE, Part, Ref, Segment, SegmentMap
+from arvfuse.model.ranges import HOLE, Fetch, Part, Ref, Segment, SegmentMap
 from arvfuse.ports import BlockStore
-from arvfuse.sdk.pack import PACK_BELOW, Fetch, Unit, bytes_of, groups, runs
+from arvfuse.sdk.pack import PACK_BELOW, Unit, bytes_of, groups, runs
 from arvfuse.sdk.putpool import put_parts
 
 MEAN_BYTES: Final = 1 << 20

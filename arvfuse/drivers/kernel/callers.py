@@ -39,5 +39,5 @@ def _exists(thread: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True

@@ -61,8 +61,7 @@ class Encoder:
         fitting: list[Listed] = []
         records: list[bytes] = []
         for each in listed:
-            number, cookie, name, is_dir = each.no, each.cookie, each.name, each.is_dir
-            record = wire.dirent(number, cookie, name, is_dir)
+            record = wire.dirent(each.no, each.cookie, each.name, each.is_dir)
             size -= len(record) + wire.ENTRY_OUT.size
             if size < 0:
                 break
