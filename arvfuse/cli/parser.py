@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -10,9 +12,31 @@ from typing import Any, Final, NoReturn
 from arvfuse import __version__
 from arvfuse.errors import UsageError
 
+_COLUMNS: Final = 80  # where there is no terminal
+
+
+class _Formatter(argparse.HelpFormatter):
+    """As wide as the terminal, which is asked here: shutil, which argparse asks, reads three compressors first."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or _COLUMNS  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        return _COLUMNS
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line of ours."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Formatter, **options)
 
     def error(self, message: str) -> NoReturn:
         """UsageError instead of a usage text."""

@@ -58,3 +58,13 @@ def test_help_and_version_end_well(capsys):
         assert end.value.code == 0
     assert isinstance(build(), Parser)
     assert "arvfuse" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("columns", "width"), [("60", 58), ("200", 198), ("", 78), ("0", 78), ("x", 78)])
+def test_help_is_as_wide_as_the_terminal(monkeypatch, columns, width):
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("sys.__stdout__", None)  # no terminal to ask
+
+    text = build().format_help()
+    assert max(map(len, text.splitlines())) <= width
+    assert (max(map(len, text.splitlines())) > 58) == (width > 58)
