@@ -15,19 +15,22 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from arvfuse.backend.messages import Channel, encode_error
 from arvfuse.backend.parts import Parts
 from arvfuse.errors import StoreUnavailable
 from arvfuse.model.collections import MountId
-from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.putpool import PutPool
+
+if TYPE_CHECKING:
+    from arvfuse.sdk.commit import Committer
 
 log = logging.getLogger(__name__)
 
 _IDLE_S: Final = 1.0
+_START_S: Final = 0.2
 
 
 class Committing:
@@ -111,6 +114,10 @@ class Committing:
 
     def _run(self) -> None:
         try:
+            with self._changed:  # nothing to do yet: whoever tells that the mount can be made goes first
+                self._changed.wait_for(lambda: self._jobs or self._closing or self._told, _START_S)
+            from arvfuse.sdk.commit import Committer  # server.READ_LATER
+
             committer = Committer(
                 directory=self._directory,
                 mount=self._mount,

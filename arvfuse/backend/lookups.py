@@ -6,7 +6,6 @@ the catalog as they are; a change that was asked again by a restarted backend's 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -20,6 +19,7 @@ from arvfuse.backend.messages import Message, encode_record
 from arvfuse.errors import ArgumentError, NameTaken, NoSuchRecord, StoreUnavailable
 from arvfuse.model.apirecords import records_json
 from arvfuse.model.collections import EMPTY_PDH, PDH, CollectionRecord, ProjectRecord, Version
+from arvfuse.model.digests import md5
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.manifestview import ManifestView
 from arvfuse.model.merge import merge, to_json
@@ -135,7 +135,7 @@ class Lookups:
             raise NoSuchRecord(f"{uuid}: a project, not a collection")
         shown = records_json(record, self.manifest_path(record.pdh).read_bytes())
         text = json.dumps(shown, indent=4, sort_keys=True).encode() + b"\n"
-        digest = hashlib.md5(text, usedforsecurity=False).hexdigest()
+        digest = md5(text).hexdigest()
         self._texts.mkdir(exist_ok=True)
         # The engine maps the file and unlinks it: parsing many MiB there would hold every request up.
         path = self._texts / f"record-{os.getpid()}-{next(self._numbers)}"

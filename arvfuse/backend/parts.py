@@ -29,12 +29,18 @@ class Parts(NamedTuple):
 
 
 def open_blocks(
-    directory: Path, *, clock: Clock, create: bool = False, read_only: bool = False, unsafe_filesystem: bool = False
-) -> LocalDir:
-    """The blocks of the store at *directory* alone: what an engine needs to read."""
+    directory: Path, *, clock: Clock, create: bool = False, read_only: bool = False, unsafe_filesystem: bool = False,
+    lazily: bool = False,
+) -> LocalDir:  # fmt: skip
+    """The blocks of the store at *directory* alone: what an engine needs to read. *lazily*: see BlockIndex."""
     try:
         return open_store(
-            directory, clock=clock, create=create, read_only=read_only, unsafe_filesystem=unsafe_filesystem
+            directory,
+            clock=clock,
+            create=create,
+            read_only=read_only,
+            unsafe_filesystem=unsafe_filesystem,
+            lazily=lazily,
         )
     except NoSuchEntry as error:
         raise NoSuchEntry(

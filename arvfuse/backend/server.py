@@ -18,21 +18,29 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from arvfuse.backend import mountdirs
 from arvfuse.backend.committing import Committing
 from arvfuse.backend.feedpump import FeedPump
-from arvfuse.backend.lookups import Lookups
 from arvfuse.backend.messages import Channel, Message, encode_error
 from arvfuse.backend.parts import Parts
 from arvfuse.backend.recovery import Recovered, await_draining, recover_all, recover_log
-from arvfuse.backend.sweeping import sweep
 from arvfuse.model.collections import MountId
 from arvfuse.sdk.outcome import Outcome
-from arvfuse.sdk.repacking import repack
+
+if TYPE_CHECKING:
+    from arvfuse.backend.lookups import Lookups
 
 log = logging.getLogger(__name__)
+
+READ_LATER: Final = (
+    "arvfuse.backend.lookups",
+    "arvfuse.backend.sweeping",
+    "arvfuse.sdk.commit",
+    "arvfuse.sdk.repacking",
+)
+"""Modules that a backend reads when it is asked for what they do, so that a mount need not wait for them."""
 
 _LOOKUP_THREADS: Final = 2
 DRAINING_WAIT_S: Final = 10.0
@@ -54,7 +62,8 @@ class Backend:
         self._serving: Final = serving
         self._engine: Final = engine
         self._supervisor: Final = supervisor
-        self._lookups: Final = Lookups(parts.catalog, serving.directory)
+        self._lookups: Lookups | None = None  # guarded by: _opening
+        self._opening: Final = threading.Lock()
         self._lookup_pool: Final = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="lookup")
         self._repacks: Final = itertools.count(1)  # names of temporary files
         self._failed_fd: Final = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -150,8 +159,18 @@ class Backend:
             return self._status()
         if op == "repack":
             temporary = self._serving.directory / "spool" / f"repack{next(self._repacks)}"
+            from arvfuse.sdk.repacking import repack  # READ_LATER
+
             return {"files": repack(self._parts.store, temporary, args["files"])}
-        return self._lookups.answer(op, args, again=again)
+        return self._open_lookups().answer(op, args, again=again)
+
+    def _open_lookups(self) -> Lookups:
+        with self._opening:
+            if self._lookups is None:
+                from arvfuse.backend.lookups import Lookups  # READ_LATER
+
+                self._lookups = Lookups(self._parts.catalog, self._serving.directory)
+            return self._lookups
 
     def _answer(self, number: int, done: Future[Any], encode: Any) -> None:
         if done.cancelled():
@@ -205,10 +224,13 @@ class Backend:
             log.exception("recovery of dead mounts failed; they are kept")
         told = {"waiting": [], "draining": list(draining), "results": [encode_recovered(result) for result in results]}
         self._tell_supervisor({"told": "recovered", **told})
+        self._lookup_pool.submit(self._open_lookups)
         self._lookup_pool.submit(self._sweep)
 
     def _sweep(self) -> None:
         """Remove old indexes; with the threads of look-ups, as it takes one of them for a second once a day."""
+        from arvfuse.backend.sweeping import sweep  # READ_LATER
+
         removed = sweep(
             self._parts.directory / "manifests", now_ns=self._parts.clock.time_ns(), is_over=self._ending.is_set
         )

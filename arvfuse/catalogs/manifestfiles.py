@@ -10,7 +10,6 @@ touched, so that a collector of unused texts sees it in use. No locks: any threa
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Final
 
 from arvfuse.errors import ArgumentError, Damaged, NoSuchRecord, ReadOnly, StoreUnavailable
 from arvfuse.model.collections import PDH
+from arvfuse.model.digests import md5
 from arvfuse.model.normalizing import strip
 
 _PDH: Final = re.compile(r"[0-9a-f]{32}\+[0-9]{1,19}")
@@ -29,7 +29,7 @@ _LEFTOVER_NS: Final = 24 * 3600 * 1_000_000_000
 
 def pdh_of_stripped(text: bytes | memoryview) -> PDH:
     """The PDH of a text that has no hints in its locators: md5 and length as they are."""
-    return PDH(f"{hashlib.md5(text, usedforsecurity=False).hexdigest()}+{len(text)}")
+    return PDH(f"{md5(text).hexdigest()}+{len(text)}")
 
 
 def stripped_for(pdh: PDH, text: bytes | memoryview) -> bytes | memoryview:

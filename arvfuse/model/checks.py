@@ -6,10 +6,11 @@ find rot, not malice: a block's name (md5) is what identifies content.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final
 
 from xxhash import xxh3_64, xxh3_64_digest
+
+from arvfuse.model.digests import md5
 
 PIECE_BYTES: Final = 1 << 16
 """Length of what one check sum covers; the last piece of a block may be shorter."""
@@ -29,7 +30,7 @@ class BlockHasher:
     __slots__ = ("_checks", "_left", "_md5", "_piece", "size")
 
     def __init__(self) -> None:
-        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._md5 = md5()
         self._checks = bytearray()  # of complete pieces
         self._piece = xxh3_64()  # the piece that has begun
         self._left = PIECE_BYTES  # what it takes still

@@ -6,10 +6,10 @@ text is found to be bad.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Final
 
+from arvfuse.model.digests import blake2b
 from arvfuse.model.manifests import Listing, Manifest
 from arvfuse.model.merge import FileValue, View
 from arvfuse.model.normalizing import Path, strip
@@ -30,7 +30,7 @@ class ManifestView:
     def fingerprint(self) -> bytes:
         """A digest of the lines, without hints: comparable between manifests, at the same path."""
         if self._fingerprint is None:
-            self._fingerprint = hashlib.blake2b(strip(self._manifest.subtree(self._path)), digest_size=32).digest()
+            self._fingerprint = blake2b(strip(self._manifest.subtree(self._path)), 32)
         return self._fingerprint
 
     def files(self) -> Mapping[bytes, FileValue]:

@@ -6,7 +6,6 @@ and `pdh` run at the speed of a search. InvalidManifest names the line where a t
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Container, Iterator, Mapping
 from mmap import mmap
@@ -14,6 +13,7 @@ from typing import Final
 
 from arvfuse.errors import InvalidManifest
 from arvfuse.model.collections import PDH
+from arvfuse.model.digests import md5
 from arvfuse.model.escapes import unescape
 from arvfuse.model.rendering import render_line, render_placeholder
 from arvfuse.model.streams import FileSpec, clipped, parse_line, read_files, refuse_sized_placeholder, shown
@@ -39,7 +39,7 @@ def strip(text: Text) -> bytes:
 def pdh(text: Text) -> PDH:
     """The portable data hash: md5 of the stripped text, and its length. Copies *text* only if there are hints."""
     stripped = text if _ANY_HINT.search(text) is None else strip(text)
-    return PDH(f"{hashlib.md5(stripped, usedforsecurity=False).hexdigest()}+{len(stripped)}")
+    return PDH(f"{md5(stripped).hexdigest()}+{len(stripped)}")
 
 
 def normalize(text: Text, strip: bool = False) -> bytes:

@@ -9,13 +9,13 @@ OSError of the file system; Damaged for a file that is no index of what was aske
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import mmap
 import os
 from pathlib import Path
 from typing import Final
 
 from arvfuse.errors import Damaged
+from arvfuse.model.digests import blake2b
 from arvfuse.model.dirindex import DirectoryIndex
 from arvfuse.model.lineindex import decode_lines
 from arvfuse.model.manifests import Manifest
@@ -47,12 +47,12 @@ def map_file(file: Path) -> bytes | mmap.mmap:
 
 def lines_key(text: Path) -> bytes:
     """What tells the line index of the text in file *text* from all others."""
-    return hashlib.blake2b(b"lines\0" + os.fsencode(text.name), digest_size=KEY_BYTES).digest()
+    return blake2b(b"lines\0" + os.fsencode(text.name), KEY_BYTES)
 
 
 def index_key(text: Path, path: NodePath) -> bytes:
     """What tells the index of directory *path* of the text in file *text* from all others."""
-    return hashlib.blake2b(b"\0".join((os.fsencode(text.name), *path)), digest_size=KEY_BYTES).digest()
+    return blake2b(b"\0".join((os.fsencode(text.name), *path)), KEY_BYTES)
 
 
 def index_name(text: Path, path: NodePath) -> str:

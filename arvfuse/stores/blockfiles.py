@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from arvfuse.errors import Damaged, DigestCollision
+from arvfuse.model.digests import md5
 from arvfuse.stores.blocknames import is_digest
 from arvfuse.stores.hashing import CHUNK_BYTES, hash_file, same_content, write_all
 
@@ -234,7 +234,7 @@ class BlockFiles:
             return
         if found != digest:
             return
-        ours = hashlib.md5(usedforsecurity=False)
+        ours = md5()
         for offset in range(0, size, CHUNK_BYTES):
             ours.update(read(offset, min(CHUNK_BYTES, size - offset)))
         if ours.hexdigest() != digest:

@@ -11,15 +11,17 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from arvfuse.errors import SchemaMismatch
 from arvfuse.model.checks import PIECE_BYTES
 from arvfuse.sync import Rank, RankedLock
+
+if TYPE_CHECKING:
+    import sqlite3
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION: Final = 1
 APPLICATION_ID: Final = 0x41464249  # "AFBI"
 _BUSY_TIMEOUT_S: Final = 10.0
-_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+_DAMAGED: Final = frozenset({1, 11, 26})  # SQLITE_ERROR, SQLITE_CORRUPT, SQLITE_NOTADB
 _SCHEMA: Final = """
 CREATE TABLE blocks (
     digest BLOB NOT NULL PRIMARY KEY,   -- 16 bytes
@@ -52,15 +54,17 @@ class IndexRow(NamedTuple):
 
 
 class BlockIndex:
-    """Rows by digest (32 hex digits). With *writable* False nothing is written, not even by SQLite."""
+    """Rows by digest (32 hex digits). With *writable* False nothing is written, not even by SQLite. *lazily*: the file
+    is looked at, and SQLite loaded, when it is needed; for a process beside one that looked at once."""
 
-    def __init__(self, path: Path, *, writable: bool = True) -> None:
+    def __init__(self, path: Path, *, writable: bool = True, lazily: bool = False) -> None:
         self._path: Final = path
         self._writable: Final = writable
         self._lock: Final = RankedLock(Rank.LEAF)
         self._idle: list[_Connection] = []  # guarded by: _lock
         self._closed = False  # guarded by: _lock
-        self._run(lambda _: None)  # refuses a strange file now, and not in the middle of the work
+        if not lazily:
+            self._run(lambda _: None)  # refuses a strange file now, and not in the middle of the work
 
     def __repr__(self) -> str:
         return f"<BlockIndex {self._path}{'' if self._writable else ' read-only'}>"
@@ -104,6 +108,8 @@ class BlockIndex:
             one.connection.close()
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
+        import sqlite3  # 5 ms, which a mount that becomes ready does without
+
         for _ in range(2):
             one: _Connection | None = None
             try:
@@ -143,6 +149,8 @@ class BlockIndex:
         one.connection.close()
 
     def _connect(self) -> _Connection:
+        import sqlite3
+
         # Exclusive: two processes that make the schema or switch to WAL at once get "locked" in spite of the timeout.
         with self._file_lock():
             connection = sqlite3.connect(
@@ -164,6 +172,8 @@ class BlockIndex:
                 raise
 
     def _connect_immutable(self) -> _Connection | None:
+        import sqlite3
+
         if not self._path.exists():
             return None
         # On a read-only directory SQLite cannot make the shared memory that WAL wants. A row that another process

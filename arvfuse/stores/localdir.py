@@ -9,7 +9,6 @@ A process opens a store after it was forked, never before.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 
 from arvfuse.errors import BlockMissing, Damaged, NoSuchEntry, NotADirectory, NotPermitted, ReadOnly
 from arvfuse.model.checks import PIECE_BYTES, piece_checks
+from arvfuse.model.digests import md5
 from arvfuse.model.locators import EMPTY_BLOCK
 from arvfuse.ports import Clock
 from arvfuse.stores.blockfiles import BlockFiles, cannot_link, copy_file, start_writeback, sync_directory
@@ -45,13 +45,14 @@ def open_store(
     create: bool = False,
     read_only: bool = False,
     unsafe_filesystem: bool = False,
+    lazily: bool = False,
 ) -> LocalDir:
     """Open the blocks of the store at *directory*; with *create*, make it if there is none.
 
     Refused, with the reason in one line: a file system that cannot be trusted (NotSupported, unless
     *unsafe_filesystem*), no store there (NoSuchEntry), no directory (NotADirectory), a directory that cannot be
     written (NotPermitted, ReadOnly; unless *read_only*, which writes nothing but a rebuildable index where it can),
-    an index of a newer version (SchemaMismatch)."""
+    an index of a newer version (SchemaMismatch; with *lazily*, when it is first needed)."""
     blocks = directory / "blocks"
     if not unsafe_filesystem:
         refuse_unsafe(blocks)
@@ -67,7 +68,7 @@ def open_store(
             raise NoSuchEntry(str(directory), "no store here (it has no directory blocks)")
     if not read_only:
         _require_writable(blocks)
-    return LocalDir(directory, clock=clock, read_only=read_only)
+    return LocalDir(directory, clock=clock, read_only=read_only, lazily=lazily)
 
 
 class LocalDir:
@@ -81,6 +82,7 @@ class LocalDir:
         *,
         clock: Clock,
         read_only: bool = False,
+        lazily: bool = False,
         flush_file: Callable[[int], None] = os.fdatasync,
     ) -> None:
         blocks = directory / "blocks"
@@ -91,7 +93,9 @@ class LocalDir:
         self._unsynced: Final = Unsynced()
         self._files: Final = BlockFiles(blocks, directory / "quarantine", self._unsynced.note_directory)
         self._index: Final = BlockIndex(
-            blocks / INDEX_NAME, writable=not read_only or os.access(blocks, os.W_OK, effective_ids=True)
+            blocks / INDEX_NAME,
+            writable=not read_only or os.access(blocks, os.W_OK, effective_ids=True),
+            lazily=lazily,
         )
         self._open: Final = OpenFiles(_OPEN_FILES)
         self._rows: Final[Lru[str, IndexRow]] = Lru(_ROW_BYTES)
@@ -109,7 +113,7 @@ class LocalDir:
     def put(self, data: bytes | memoryview) -> str:
         """Store *data*, at most 64 MiB. NoSpace, NotPermitted, ReadOnly, StoreUnavailable, DigestCollision."""
         with memoryview(data) as whole, whole.cast("B") as view:
-            digest = hashlib.md5(view, usedforsecurity=False).hexdigest()
+            digest = md5(view).hexdigest()
             self._check_writable(digest, len(view))
             if not view:
                 return EMPTY_BLOCK

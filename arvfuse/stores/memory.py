@@ -6,13 +6,13 @@ there is nothing to survive the death of the process, so both promises of the po
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from arvfuse.errors import BlockMissing, Damaged, DigestCollision
 from arvfuse.model.checks import piece_checks
+from arvfuse.model.digests import md5
 from arvfuse.model.locators import EMPTY_BLOCK
 from arvfuse.stores.blocknames import check_block, clip, digest_and_size
 from arvfuse.stores.diskerrors import translated
@@ -77,7 +77,7 @@ class MemoryStore:
         return iter(found)
 
     def _keep(self, data: bytes) -> str:
-        digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        digest = md5(data).hexdigest()
         check_block(digest, len(data))
         if not data:
             return EMPTY_BLOCK

@@ -100,6 +100,7 @@ class Processes:
                     create=self._settings.read_write,
                     read_only=not self._settings.read_write,
                     unsafe_filesystem=self._settings.unsafe_filesystem,
+                    lazily=True,  # the backend looks at once
                 )
                 engine = EngineProcess(self._mounting, self._settings, store, clock, supervisor)
             except (ArvfuseError, OSError) as error:
@@ -114,7 +115,8 @@ class Processes:
 
     def start_backend(self, supervisor: Channel, engine: Channel) -> Child:
         """Fork a backend. *engine*: its end of the socket to the engine."""
-        # Before the fork, and once: the next backend is of the same version, whatever was installed since.
+        # Before the fork, and once: the next backend is of the same version, whatever was installed since. What it does
+        # not need to begin with is read later, see prepare_end().
         from arvfuse.backend.parts import open_parts
         from arvfuse.backend.server import Backend, Serving
 
@@ -146,10 +148,18 @@ class Processes:
 
         return fork(body, "backend", {supervisor.fileno(), engine.fileno(), *self._keep})
 
+    def prepare_mount(self) -> None:
+        """Read what mounting needs, while the processes read what is theirs."""
+        if self._settings.driver != "llfuse":
+            importlib.import_module("ctypes")
+
     def prepare_end(self) -> None:
-        """Read what only the end of a mount needs: when nobody waits for it, and before anything has failed."""
-        importlib.import_module("shutil")
-        importlib.import_module("subprocess")
+        """Read what only the end of a mount and the next backend need: when nobody waits for it, before anything has
+        failed, and of the version that runs."""
+        from arvfuse.backend.server import READ_LATER
+
+        for module in ("shutil", "subprocess", *READ_LATER):
+            importlib.import_module(module)
 
     def start_unmount(self, *mountpoints: Path, lazy: bool) -> subprocess.Popen[str]:
         """Execute the helper that unmounts *mountpoints* (ours if none are named); what it says is on its standard

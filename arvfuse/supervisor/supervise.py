@@ -63,7 +63,6 @@ class Supervisor:
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._interrupts = 0
         self._failed_start = False  # it may be mounted, with nobody to answer
-
         self._signals: Final = SignalPipe()
         self._engine: Channel | None = None
         self._engine_child: Child | None = None
@@ -131,6 +130,7 @@ class Supervisor:
         self._engine_child = self._processes.start_engine(theirs)
         theirs.close()
         self._start_backend()
+        self._processes.prepare_mount()
         self._after(_RECOVERY_WAIT_S, self._serve)
 
     def _start_backend(self) -> None:

@@ -163,3 +163,19 @@ def test_a_damaged_index_that_may_not_be_written_is_done_without(tmp_path: Path)
     assert index.get(A) is None
     index.close()
     assert (tmp_path / "i").read_bytes() == b"rubbish" * 1000
+
+
+def test_lazily_the_file_is_looked_at_when_it_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "i"
+    index = BlockIndex(path, lazily=True)
+    assert not path.exists()
+    assert index.get(A) is None
+    index.put(A, ROW)
+    assert BlockIndex(path).get(A) == ROW
+    index.close()
+    with sqlite3.connect(path) as strange:
+        strange.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    later = BlockIndex(path, lazily=True)
+    with pytest.raises(SchemaMismatch, match="update"):
+        later.get(A)
+    later.close()

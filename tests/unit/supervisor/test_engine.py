@@ -152,7 +152,7 @@ def test_content_without_a_record_is_read_by_the_backend(tmp_path, monkeypatch):
 
         return call
 
-    for where, name in (("manifests", "scan"), ("manifests", "build_index"), ("normalizing", "hashlib.md5")):
+    for where, name in (("manifests", "scan"), ("manifests", "build_index"), ("normalizing", "md5")):
         place = f"arvfuse.model.{where}.{name}"
         monkeypatch.setattr(place, only_there(attrgetter(name)(import_module(f"arvfuse.model.{where}"))))
     engine = Engine(

@@ -52,7 +52,7 @@ class FakeProcesses:
         self.backend_dies = 0  # so many backends die at once
         self.busy = False
         self.refuse = None  # an error with which a backend starts
-        self.prepared = 0
+        self.prepared = self.prepared_mount = 0
 
     def start_engine(self, supervisor):
         self.engine = Channel.of_descriptor(os.dup(supervisor.fileno()), self.place)
@@ -64,6 +64,9 @@ class FakeProcesses:
         self.backends.append(channel)
         self.start(lambda: self.run_backend(channel))
         return FakeChild(2)
+
+    def prepare_mount(self):
+        self.prepared_mount += 1
 
     def prepare_end(self):
         self.prepared += 1
