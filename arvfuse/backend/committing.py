@@ -45,6 +45,7 @@ class Committing:
         self._engine: Final = engine
         self._on_failure: Final = on_failure  # called once, from our thread
         self._pool: Final = PutPool()
+        self._ahead_pool: Final = PutPool(1)
         self._thread: Final = threading.Thread(target=self._run, name="commit")
         self._changed: Final = threading.Condition(threading.Lock())
         self._jobs: deque[tuple[Callable[[Committer], Any], Future[Any]]] = deque()  # guarded by: _changed
@@ -75,6 +76,7 @@ class Committing:
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join()
+        self._ahead_pool.close()
         self._pool.close()
 
     def tell(self, seq: int) -> None:
@@ -117,6 +119,7 @@ class Committing:
             with self._changed:  # nothing to do yet: whoever tells that the mount can be made goes first
                 self._changed.wait_for(lambda: self._jobs or self._closing or self._told, _START_S)
             from arvfuse.sdk.commit import Committer  # server.READ_LATER
+            from arvfuse.sdk.hashahead import HashingAhead
 
             committer = Committer(
                 directory=self._directory,
@@ -126,6 +129,7 @@ class Committing:
                 clock=self._parts.clock,
                 pool=self._pool,
                 on_stored=self._stored,
+                ahead=HashingAhead(self._directory, self._ahead_pool),
             )
             try:
                 while self._step(committer):

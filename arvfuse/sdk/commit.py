@@ -15,7 +15,6 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -32,13 +31,14 @@ from arvfuse.ports import BlockStore, Catalog, Clock
 from arvfuse.sdk.blocks import pread_exactly, spool_path
 from arvfuse.sdk.carrying import Places
 from arvfuse.sdk.checkpoints import Checkpoints, Covered, is_asked, is_kept, note_kept
+from arvfuse.sdk.hashahead import HashingAhead
 from arvfuse.sdk.log import LogReader, log_path
 from arvfuse.sdk.merging import TextsAhead, merged_text
 from arvfuse.sdk.moved import Entry, Moved, write_moved
-from arvfuse.sdk.nodes import FileNode
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.pack import Packer
-from arvfuse.sdk.putpool import Pool, Stored, put_ranges
+from arvfuse.sdk.putpool import Pool
+from arvfuse.sdk.puts import Puts
 from arvfuse.sdk.replica import Replica, ReplicaTree
 
 SAVE_TRIES: Final = 50
@@ -60,6 +60,7 @@ class Committer:
     def __init__(
         self, *, directory: Path, mount: MountId, store: BlockStore, catalog: Catalog | None, clock: Clock, pool: Pool,
         on_stored: Callable[[int], None] = lambda block: None, durable: bool = True,
+        ahead: HashingAhead | None = None,
     ) -> None:  # fmt: skip
         self._directory: Final = directory
         self._mount: Final = mount
@@ -67,7 +68,6 @@ class Committer:
         self._catalog: Final = catalog
         self._clock: Final = clock
         self._pool: Final = pool
-        self._on_stored: Final = on_stored  # told from a put thread; must not block
         self._applied: Final[Mapping[str, Applied]] = catalog.applied(mount) if catalog is not None else {}
         self._checkpoints: Final = Checkpoints(directory, durable=durable)
         self._ahead: Final = TextsAhead(catalog)
@@ -78,8 +78,7 @@ class Committer:
         self._due: deque[Record] = deque()  # read, not applied
         self._carried: set[int] = set()  # records that were taken from where they were carried to
         self._places: Final = Places()  # of data that were carried
-        self._sealed: dict[int, records.Seal] = {}
-        self._puts: dict[int, Future[Stored]] = {}
+        self._puts: Final = Puts(store, directory, pool, on_stored, ahead)
         self._unsure: dict[str, int] = {}  # uuid -> seq of a save whose answer was lost
         self._set_aside: dict[tuple[int, str], CollectionRecord] = {}  # tree, text -> what keeps it
         self._aside: set[int] = set()  # trees that go on in such a collection
@@ -108,8 +107,9 @@ class Committer:
 
     def _take_in(self, record: Record) -> None:
         if isinstance(record.body, records.Seal):
-            self._sealed[record.body.block] = record.body
-            self._start_put(record.body.block, record.body.ranges)
+            self._puts.seal(record.body)
+        elif isinstance(record.body, records.WriteBlock):
+            self._puts.written(record.body)
         self._due.append(record)
 
     def _take_carried(self, carried: records.Carried) -> None:
@@ -213,7 +213,7 @@ class Committer:
     def _packer(self) -> Packer:
         return Packer(
             store=self._store, pool=self._pool, spool=self._directory / "spool", fetch=self._fetch, place=self._place,
-            stored=self._put, numbers=self._pack_numbers,
+            stored=self._puts.put, numbers=self._pack_numbers,
         )  # fmt: skip
 
     def _render(self, tree: ReplicaTree) -> bytes:
@@ -391,46 +391,17 @@ class Committer:
 
     # bytes
 
-    def _start_put(self, block: int, ranges: tuple[tuple[int, int], ...]) -> Future[Stored]:
-        future = self._pool.submit(put_ranges, self._store, spool_path(self._directory, block), ranges)
-        self._puts[block] = future
-
-        def done(finished: Future[Stored]) -> None:
-            if not finished.cancelled() and finished.exception() is None:
-                self._on_stored(block)
-
-        future.add_done_callback(done)
-        return future
-
-    def _put(self, block: int, file: FileNode) -> Future[Stored]:
-        """The future of a block; a failed put is tried again, a block that was never sealed (its writer died) now."""
-        future = self._puts.get(block)
-        if future is not None and not (future.done() and (future.cancelled() or future.exception() is not None)):
-            return future
-        seal = self._sealed.get(block)
-        if seal is not None:
-            return self._start_put(block, seal.ranges)
-        ranges = sorted((s.offset, s.length) for s in file.segments if s.ref == block)
-        return self._start_put(block, tuple(ranges))
-
     def failed_puts(self) -> dict[int, BaseException]:
         """Blocks whose last put failed, and why."""
-        return {
-            block: error
-            for block, future in list(self._puts.items())
-            if future.done() and not future.cancelled() and (error := future.exception()) is not None
-        }
+        return self._puts.failed()
 
     def forget_block(self, block: int) -> None:
         """The side that wrote the block dropped it."""
-        self._sealed.pop(block, None)
-        self._puts.pop(block, None)
+        self._puts.forget(block)
 
     def forget_blocks_but(self, there: Container[int]) -> None:
         """All blocks that are not in *there* were dropped."""
-        for block in {*self._sealed, *self._puts}:
-            if block not in there:
-                self.forget_block(block)
+        self._puts.forget_but(there)
 
     def _fetch(self, ref: Ref, offset: int, length: int) -> bytes | memoryview:
         if isinstance(ref, str):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from arvfuse.errors import Damaged, StoreUnavailable
-from arvfuse.model.checks import BlockHasher
+from arvfuse.model.checks import BlockHasher, piece_checks
 from arvfuse.ports import BlockStore
 
 PUT_THREADS: Final = 2
@@ -58,8 +58,16 @@ class Stored(NamedTuple):
     ranges: tuple[tuple[int, int], ...]
 
 
-def put_ranges(store: BlockStore, path: Path, ranges: Sequence[tuple[int, int]]) -> Stored:
-    """Store the live *ranges* (offset, length) of the file at *path* as one block. Store errors; Damaged."""
+def put_ranges(
+    store: BlockStore,
+    path: Path,
+    ranges: Sequence[tuple[int, int]],
+    begun: Callable[[], BlockHasher | None] | None = None,
+) -> Stored:
+    """Store the live *ranges* (offset, length) of the file at *path* as one block. Store errors; Damaged.
+
+    *begun*: gives what was hashed of the file already, from its begin on in whole pieces; it counts if the file still
+    has these."""
     live = tuple(ranges)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -67,13 +75,13 @@ def put_ranges(store: BlockStore, path: Path, ranges: Sequence[tuple[int, int]])
         raise StoreUnavailable(f"spool file {path}: {exc.strerror}") from exc
     try:
         if len(live) == 1 and live[0] == (0, os.fstat(fd).st_size):
-            hasher = BlockHasher()
-            for view in _read(path, fd, live):
+            hasher = _begin(path, fd, live[0][1], begun)
+            for view in read_ranges(path, fd, [(hasher.size, live[0][1] - hasher.size)]):
                 hasher.update(view)
             if stat.S_IMODE(os.fstat(fd).st_mode) & 0o222:
                 os.fchmod(fd, 0o444)
             return Stored(store.adopt(path, hasher.digest(), hasher.size, hasher.checks()), live)
-        return Stored(put_parts(store, path.with_name(path.name + ".live"), _read(path, fd, live)), live)
+        return Stored(put_parts(store, path.with_name(path.name + ".live"), read_ranges(path, fd, live)), live)
     finally:
         os.close(fd)
 
@@ -113,7 +121,22 @@ def gathered(parts: Iterable[memoryview | bytes], size: int = _GATHER_BYTES) -> 
         yield bytes(held)
 
 
-def _read(path: Path, fd: int, ranges: Sequence[tuple[int, int]]) -> Iterable[memoryview]:
+def _begin(path: Path, fd: int, size: int, begun: Callable[[], BlockHasher | None] | None) -> BlockHasher:
+    """What was begun, if the file still begins with it."""
+    hasher = begun() if begun is not None else None
+    if hasher is None or hasher.size > size:
+        return BlockHasher()
+    at, known = 0, hasher.checks()
+    for view in read_ranges(path, fd, [(0, hasher.size)]):  # of whole pieces each, but for the last
+        checks = piece_checks(view)
+        if known[at : at + len(checks)] != checks:
+            return BlockHasher()
+        at += len(checks)
+    return hasher
+
+
+def read_ranges(path: Path, fd: int, ranges: Sequence[tuple[int, int]]) -> Iterable[memoryview]:
+    """The bytes of *ranges* (offset, length) of the file, portion by portion in one buffer. Damaged if it ends."""
     buffer = memoryview(bytearray(_BUFFER_BYTES))
     for offset, length in ranges:
         done = 0

@@ -14,7 +14,6 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -26,25 +25,7 @@ from arvfuse.stores.hashing import CHUNK_BYTES, hash_file, same_content, write_a
 GC_LOCK: Final = ".gc-lock"
 _REPAIR_LOCK: Final = ".repair-lock"
 _CANNOT_LINK: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK})
-_WRITE: Final = 2  # SYNC_FILE_RANGE_WRITE: start, do not wait
 _Read = Callable[[int, int], bytes]
-
-
-def start_writeback(fd: int) -> None:
-    """Ask the kernel to begin writing the file's dirty pages, without waiting: a later fdatasync finds little to do."""
-    call = _sync_file_range()
-    if call is not None:
-        call(fd, 0, 0, _WRITE)
-
-
-@lru_cache(maxsize=1)
-def _sync_file_range() -> Callable[..., int] | None:
-    import ctypes  # not needed to read
-
-    call = getattr(ctypes.CDLL(None), "sync_file_range", None)
-    if call is not None:
-        call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
-    return call
 
 
 def sync_directory(path: Path) -> None:

@@ -19,7 +19,7 @@ from arvfuse.model.checks import PIECE_BYTES, piece_checks
 from arvfuse.model.digests import md5
 from arvfuse.model.locators import EMPTY_BLOCK
 from arvfuse.ports import Clock
-from arvfuse.stores.blockfiles import BlockFiles, cannot_link, copy_file, start_writeback, sync_directory
+from arvfuse.stores.blockfiles import BlockFiles, cannot_link, copy_file, sync_directory
 from arvfuse.stores.blocknames import check_block, clip, digest_and_size
 from arvfuse.stores.diskerrors import disk_error, translated
 from arvfuse.stores.filesystems import refuse_unsafe
@@ -29,6 +29,7 @@ from arvfuse.stores.index import BlockIndex, IndexRow
 from arvfuse.stores.lru import Lru
 from arvfuse.stores.openfiles import OpenFiles
 from arvfuse.stores.syncing import Unsynced
+from arvfuse.writeback import start_writeback
 
 INDEX_NAME: Final = "index.sqlite3"
 _OPEN_FILES: Final = 64

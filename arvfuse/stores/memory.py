@@ -40,7 +40,7 @@ class MemoryStore:
         check_block(digest, size)
         with translated(path, "adopt"):
             data = path.read_bytes()
-        if len(data) != size or piece_checks(data) != checks:
+        if len(data) != size or piece_checks(data) != checks or md5(data).hexdigest() != digest:
             raise Damaged(f"{path}: not the {size} bytes of block {digest} that were announced")
         return self._keep(data)
 

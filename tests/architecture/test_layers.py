@@ -14,7 +14,7 @@ LAYERS: Final = (  # bottom first; names in one set may not see each other
     {"arvfuse"},
     {"errors"},
     {"model"},
-    {"clock"},
+    {"clock", "writeback"},
     {"sync"},
     {"parallel"},
     {"ports"},

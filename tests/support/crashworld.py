@@ -19,6 +19,7 @@ from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh
 from arvfuse.sdk.closing import retire
 from arvfuse.sdk.commit import Committer
+from arvfuse.sdk.hashahead import HashingAhead
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.log import log_path
 from arvfuse.sdk.nodes import DirNode, FileNode, Node
@@ -138,6 +139,7 @@ class World:
         self.session.committer = Committer(
             directory=self.session.directory, mount=self.session.workspace.mount, store=self.store,
             catalog=self.catalog, clock=self.clock, pool=self.session.pool, on_stored=self.session.workspace.stored,
+            ahead=HashingAhead(self.session.directory, self.session.pool),
         )  # fmt: skip
 
     # commits

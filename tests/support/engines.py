@@ -19,6 +19,7 @@ from arvfuse.model.collections import CollectionRecord, MountId
 from arvfuse.notify import Notifier
 from arvfuse.operations import Operations
 from arvfuse.sdk.commit import Committer
+from arvfuse.sdk.hashahead import HashingAhead
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode
 from arvfuse.sdk.workspace import Workspace
@@ -91,7 +92,7 @@ class FakeEngine:
         self.workspace = Workspace(directory, mount=MOUNT, store=self.store, clock=self.clock)
         self.committer = Committer(
             directory=directory, mount=MOUNT, store=self.store, catalog=self.catalog, clock=self.clock,
-            pool=InlinePool(), on_stored=self.workspace.stored,
+            pool=InlinePool(), on_stored=self.workspace.stored, ahead=HashingAhead(directory, InlinePool()),
         )  # fmt: skip
         self.link = FakeLink(Lookups(self.catalog, directory))
         self.reader = DirectoryReader(self.link, 60.0)

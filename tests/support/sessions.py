@@ -14,6 +14,7 @@ from arvfuse.model.collections import CollectionRecord, MountId
 from arvfuse.model.manifests import Manifest
 from arvfuse.ports import BlockStore, Catalog, Clock
 from arvfuse.sdk.commit import Committer
+from arvfuse.sdk.hashahead import HashingAhead
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import DirNode, FileNode, Node
 from arvfuse.sdk.outcome import Outcome
@@ -52,7 +53,7 @@ class Session:
         )
         self.committer = Committer(
             directory=directory, mount=mount, store=store, catalog=catalog, clock=self.clock, pool=self.pool,
-            on_stored=self.workspace.stored,
+            on_stored=self.workspace.stored, ahead=HashingAhead(directory, self.pool),
         )  # fmt: skip
 
     def __enter__(self) -> Session:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from arvfuse.sdk import carrying, content, live, pack, repacking, workspace
+from arvfuse.sdk import carrying, content, hashahead, live, pack, repacking, workspace
 from arvfuse.sdk import tree as tree_module
 
 PIECE = 4096
@@ -23,6 +23,7 @@ def small_sizes() -> Iterator[None]:
         (pack, {"PACK_BELOW": SMALL, "MANY_SEGMENTS": 6, "BLOCK_BYTES": PIECE, "_READ_BYTES": 700}),
         (repacking, {"PACK_BELOW": SMALL}),
         (tree_module, {"BLOCK_BYTES": PIECE}),
+        (hashahead, {"BEGIN_BYTES": 300, "STEP_BYTES": 1000, "GRAIN_BYTES": 1}),
         (carrying, {"SLACK_BYTES": 1000, "_WINDOW_BYTES": 200}),
         (workspace, {"MIN_LOG_FILE_BYTES": 3000, "LOG_FILE_BYTES": 3000}),
     ]

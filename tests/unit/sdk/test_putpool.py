@@ -12,7 +12,7 @@ import pytest
 
 from arvfuse.errors import Damaged, StoreUnavailable
 from arvfuse.model.checks import piece_checks
-from arvfuse.sdk.putpool import PUT_THREADS, Pool, PutPool, Stored, gathered, put_parts, put_ranges
+from arvfuse.sdk.putpool import PUT_THREADS, Pool, PutPool, Stored, gathered, put_parts, put_ranges, read_ranges
 from arvfuse.stores.faulty import Faulty
 from arvfuse.stores.memory import MemoryStore
 from tests.support.stepper import Stepper
@@ -74,6 +74,15 @@ def test_a_file_that_is_gone_or_too_short_is_no_block(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match=f"spool file {path}: shorter"):
         put_ranges(store, path, [(0, 11)])
     assert (list(store.blocks()), os.listdir(path.parent)) == ([], ["7"])
+
+
+def test_ranges_are_read_in_portions(tmp_path: Path) -> None:
+    path = spool(tmp_path)
+    with path.open("rb") as file:
+        portions = [bytes(view) for view in read_ranges(path, file.fileno(), [(5, 10), (100, 2_500_000)])]
+        assert (portions[0], b"".join(portions[1:])) == (DATA[5:15], DATA[100:2_500_100])
+        with pytest.raises(Damaged, match=f"spool file {path}: shorter"):
+            list(read_ranges(path, file.fileno(), [(0, len(DATA) + 1)]))
 
 
 def test_parts_become_one_block(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from arvfuse.stores.blockfiles import (
     cannot_link,
     copy_file,
     link_descriptor,
-    start_writeback,
     sync_directory,
 )
 from arvfuse.stores.hashing import write_all
@@ -54,7 +53,6 @@ def test_a_temporary_file_gets_its_name_and_leaves_none_of_its_own(
     files: BlockFiles, temporary: Temporary, changed: set[Path]
 ) -> None:
     write_all(temporary.fd, memoryview(b"foo"), 0)
-    start_writeback(temporary.fd)
     digest = md5(b"foo")
     assert files.take(digest, 3, temporary.fd)
     temporary_names = set(os.listdir(files.directory)) - {GC_LOCK, "acb"}
