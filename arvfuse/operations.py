@@ -34,6 +34,7 @@ from arvfuse.fusedir.expiry import Expiry
 from arvfuse.fusedir.handles import DirectoryHandles
 from arvfuse.fusedir.host import Alias, Child, Engine, Host, Settings
 from arvfuse.fusedir.known import Known
+from arvfuse.fusedir.listings import Keeping, Listings
 from arvfuse.fusedir.names import NAME_MAX_BYTES, check_new_name
 from arvfuse.fusedir.projects import ProjectDir
 from arvfuse.fusedir.roots import RootDir
@@ -74,7 +75,7 @@ class Operations(Known):
         # Tables of which each use is one dict operation, which the interpreter makes atomic:
         self._files: Final[dict[int, FileHandle | GeneratedHandle]] = {}
         self._shortened: Final[set[int]] = set()  # files of which a write was lost, while they are open
-        self._directories: Final = DirectoryHandles(self._numbers)
+        self._directories: Final = DirectoryHandles(self._numbers, Listings(self.host.settings.keep_s), clock)
         self._expiry: Final = Expiry(self.host)
 
     def __repr__(self) -> str:
@@ -327,6 +328,10 @@ class Operations(Known):
         """A handle with a snapshot of the names."""
         directory = self._directory(number)
         return self._directories.open(directory, number)
+
+    def keeping(self, handle: int) -> Keeping:
+        """What the kernel may do with the listing that it reads by a handle of opendir()."""
+        return self._directories.find(handle).keeping
 
     def readdir(self, handle: int, cookie: int, number: int = 0) -> Iterator[Listed] | Pending[Iterator[Listed]]:
         """Names from *cookie* on, to be taken as far as they fit. From 0 again: a new snapshot.

@@ -16,6 +16,8 @@ from arvfuse.fresh.node import Listed
 from arvfuse.fresh.pending import Pending, then
 from arvfuse.fusedir.directory import Directory, VirtualDir
 from arvfuse.fusedir.host import Names
+from arvfuse.fusedir.listings import READ_ALL, Listings
+from arvfuse.ports import Clock
 from arvfuse.sdk.entries import Snapshot
 
 _DOTS: Final = 2  # cookies of "." and ".." come first
@@ -23,15 +25,20 @@ _UNOPENED: Final = 64
 
 
 class DirectoryHandle:
-    """One opendir(3). *names* as listed when it was opened."""
+    """One opendir(3). *names* as listed when it was opened, or first read. *keeping*: what the kernel may do then."""
 
-    __slots__ = ("_names", "_read", "directory", "no")
+    __slots__ = ("_clock", "_listings", "_names", "_read", "directory", "keeping", "no")
 
-    def __init__(self, directory: Directory, no: int, names: Names) -> None:
+    def __init__(self, directory: Directory, no: int, names: Names, listings: Listings, clock: Clock) -> None:
         self.directory: Final = directory
         self.no: Final = no
         self._names = names
-        self._read = False
+        self._listings: Final = listings
+        self._clock: Final = clock
+        version = _version(names)
+        self.keeping: Final = listings.open(no, version, clock.monotonic()) if version else READ_ALL
+        # The kernel may have gone through what it keeps, and be at the start again, when it asks for the first time.
+        self._read = self.keeping.fills
         if isinstance(directory, VirtualDir):
             directory.use()
 
@@ -48,26 +55,37 @@ class DirectoryHandle:
     def release(self) -> None:
         if isinstance(self.directory, VirtualDir):
             self.directory.unuse()
+        if self.keeping.fills:
+            self._listings.release(self.no, _version(self._names))
 
     def _again(self, names: Names) -> Iterator[Listed]:
-        self._names = names
+        old, self._names = _version(self._names), names
+        if self.keeping.fills and _version(names) != old:
+            self._listings.read_again(self.no, old, _version(names))
         return self._from(0)
 
     def _from(self, cookie: int) -> Iterator[Listed]:
+        names = self._names
         if cookie < 1:
             yield Listed(b".", self.no, True, 1)
         if cookie < _DOTS:
             yield Listed(b"..", self.directory.above(), True, _DOTS)
-        for behind, name, number, is_dir in _walk(self._names, max(0, cookie - _DOTS)):
-            yield Listed(name, number, is_dir, behind + _DOTS)
+        last = cookie
+        for behind, name, number, is_dir in _walk(names, max(0, cookie - _DOTS)):
+            last = behind + _DOTS
+            yield Listed(name, number, is_dir, last)
+        if last == cookie >= _DOTS and self.keeping.fills:  # the empty answer by which the kernel knows the end
+            self._listings.told(self.no, _version(names), self._clock.monotonic())
 
 
 class DirectoryHandles:
     """The handles of one mount, by numbers of *numbers*; and snapshots of directories that are read without one, as a
     kernel may that was told so, by node. Each use is one dictionary operation, which the interpreter makes atomic."""
 
-    def __init__(self, numbers: Iterator[int]) -> None:
+    def __init__(self, numbers: Iterator[int], listings: Listings, clock: Clock) -> None:
         self._numbers: Final = numbers
+        self._listings: Final = listings
+        self._clock: Final = clock
         self._opened: Final[dict[int, DirectoryHandle]] = {}
         self._unopened: Final[OrderedDict[int, DirectoryHandle]] = OrderedDict()  # the latest
 
@@ -86,7 +104,7 @@ class DirectoryHandles:
 
         def keep(names: Names) -> int:
             handle = next(self._numbers)
-            self._opened[handle] = DirectoryHandle(directory, number, names)
+            self._opened[handle] = DirectoryHandle(directory, number, names, self._listings, self._clock)
             return handle
 
         return then(directory.listing(), keep)
@@ -105,7 +123,7 @@ class DirectoryHandles:
             return known
 
         def keep(names: Names) -> DirectoryHandle:
-            opened = self._unopened[number] = DirectoryHandle(directory, number, names)
+            opened = self._unopened[number] = DirectoryHandle(directory, number, names, self._listings, self._clock)
             if len(self._unopened) > _UNOPENED:
                 self._unopened.popitem(last=False)[1].release()
             return opened
@@ -118,6 +136,11 @@ class DirectoryHandles:
         if opened is None:
             raise StaleNode(f"handle {handle}")
         opened.release()
+
+
+def _version(names: Names) -> int:
+    """0: it is not known whether two listings are the same."""
+    return names.version if isinstance(names, Snapshot) else 0
 
 
 def _walk(names: Names, start: int) -> Iterator[tuple[int, bytes, int, bool]]:

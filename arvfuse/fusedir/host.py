@@ -243,7 +243,7 @@ class Host:
         for number in self.numbers_of(directory):
             if number != told and self.inodes.knows(number):
                 self.notices.entry(number, name)
-                self.notices.node(number, attributes_only=True)
+                self.notices.node(number)  # and the listing that it keeps
 
     def file_attr(self, node: FileNode) -> Attr:
         return _attr_of(node, self._file_bits(live_tree(node)), self.timeout(self.settings.keep_s))

@@ -46,15 +46,6 @@ class Known:
         """Whether the kernel holds the number of a node."""
         return self.host.inodes.knows(number)
 
-    def is_fixed(self, number: int) -> bool:
-        """True for a directory of which neither the names nor what they lead to ever change: content under its hash."""
-        node = self._node(number)
-        inner = node.node if isinstance(node, Alias) else self._in_tree(node)
-        if not isinstance(inner, DirNode):
-            return False
-        live = live_tree(inner)
-        return live.uuid is None and not live.writable
-
     def _make_root(self, root: str | LiveTree | None) -> VirtualDir:
         if root is None:
             return RootDir(self.host, self.host.number())

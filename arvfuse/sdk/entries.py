@@ -10,6 +10,7 @@ bad is InvalidManifest when it is made, not here.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 ListedName = tuple[bytes, int, bool, int]
 """Of a listing: name, number, whether it is a directory, where to go on."""
+
+
+_versions: Final = itertools.count(1)
 
 
 class NeedsIndex(LookupError):
@@ -35,9 +39,10 @@ class Entries:
 
     *nodes*: those that exist. Invariants: ``gone`` are names of the index that it does not speak for any more (removed,
     or their node stands for itself); ``own`` counts the nodes that stand for themselves, all others are the index's.
+    ``version`` is another whenever a listing would be: other names, numbers or order; no two entries ever share one.
     """
 
-    __slots__ = ("_gone", "_owner", "first", "index", "mtime_ns", "nodes", "own", "source")
+    __slots__ = ("_gone", "_owner", "first", "index", "mtime_ns", "nodes", "own", "source", "version")
 
     def __init__(
         self, owner: DirNode, index: DirectoryIndex = EMPTY, *, first: int = 0, mtime_ns: int = 0
@@ -51,6 +56,7 @@ class Entries:
         self.mtime_ns = mtime_ns  # of what comes from the index
         self.nodes: dict[bytes, Node] = {}
         self.own = 0
+        self.version = next(_versions)
 
     def __repr__(self) -> str:
         return f"<Entries {len(self)}, {len(self.nodes)} as nodes, {self.own} their own>"
@@ -130,6 +136,7 @@ class Entries:
         """Put *node* under *name*, which is free."""
         self.nodes[name] = node
         self.own += 1
+        self.version = next(_versions)
 
     def remove(self, name: bytes) -> None:
         """Take *name*, which is there, out."""
@@ -138,12 +145,14 @@ class Entries:
             self._note_gone(name)
         else:
             self.own -= 1
+        self.version = next(_versions)
 
     def detach(self, name: bytes) -> None:
         """The node under *name* is not what the index says any more."""
         if self._position(name) >= 0:
             self._note_gone(name)
             self.own += 1
+            self.version = next(_versions)
 
     def is_own(self, name: bytes) -> bool:
         """Whether the node under *name* is more than what the index says."""
@@ -159,6 +168,7 @@ class Entries:
         self.own = len(self.nodes)
         self.source = self._owner.source
         self.index, self.first, self.mtime_ns = index, first, mtime_ns
+        self.version = next(_versions)
 
     def give_back(self, name: bytes) -> None:
         """Drop a node that stands for itself, of which the index says the same; with another number from now on."""
@@ -166,10 +176,13 @@ class Entries:
         del self.nodes[name]
         self._gone.remove(name)
         self.own -= 1
+        self.version = next(_versions)
 
     def snapshot(self) -> Snapshot:
         """What is there now. Costs as much as there are nodes and removed names, not names."""
-        return Snapshot(self.index, self.first, set(self._gone or ()), dict(self.nodes) if self.own else {})
+        return Snapshot(
+            self.index, self.first, set(self._gone or ()), dict(self.nodes) if self.own else {}, self.version
+        )
 
     def check_invariants(self) -> None:
         """O(n), for tests."""
@@ -210,16 +223,19 @@ class Entries:
 
 class Snapshot:
     """The names of a directory at one moment, in no order that matters but always the same one: first those of the
-    index, by position, then the others by name."""
+    index, by position, then the others by name. *version*: of the entries; equal versions list the same."""
 
-    __slots__ = ("_first", "_gone", "_index", "_nodes", "_own")
+    __slots__ = ("_first", "_gone", "_index", "_nodes", "_own", "version")
 
-    def __init__(self, index: DirectoryIndex, first: int, gone: set[bytes], nodes: dict[bytes, Node]) -> None:
+    def __init__(
+        self, index: DirectoryIndex, first: int, gone: set[bytes], nodes: dict[bytes, Node], version: int
+    ) -> None:
         self._index: Final = index
         self._first: Final = first
         self._gone: Final = gone
         self._nodes: dict[bytes, Node] = nodes
         self._own: list[tuple[bytes, int, bool]] | None = None
+        self.version: Final = version
 
     def __len__(self) -> int:
         return len(self._index) - len(self._gone) + len(self._others())

@@ -279,7 +279,7 @@ def test_a_cold_listing_brings_attributes(tmp_path: Path) -> None:
         assert os.listdir(collection) == []
 
 
-def test_listings_of_content_under_its_hash_are_kept_by_the_kernel(tmp_path: Path) -> None:
+def test_listings_of_collections_are_kept_by_the_kernel_by_any_path(tmp_path: Path) -> None:
     with served("kernel", tmp_path, "ro") as server:
         record = json.loads((server.mountpoint / "home" / "c1" / ".arvados#collection").read_text())
         fixed, named = server.mountpoint / "by_id" / record["portable_data_hash"], server.mountpoint / "home" / "c1"
@@ -288,7 +288,7 @@ def test_listings_of_content_under_its_hash_are_kept_by_the_kernel(tmp_path: Pat
                 assert (sorted(os.listdir(top)), os.listdir(top / "d")) == (["d", "f"], ["g"])
             server.calls()
             assert (sorted(os.listdir(top)), os.listdir(top / "d")) == (["d", "f"], ["g"])
-            assert (server.calls().get("readdir", 0) == 0) == (top == fixed)
+            assert server.calls().get("readdir", 0) == 0
 
 
 @pytest.mark.parametrize("by", ["record", "hash"])

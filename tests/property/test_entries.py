@@ -38,6 +38,7 @@ class Directory:
         self.entries = self.tree.table(self.tree.root)
         self.known: dict[bytes, int] = {}  # name -> number that was given out
         self.snapshots: list[tuple[Any, list[Any]]] = []
+        self.versions: dict[int, list[Any]] = {}
 
     def create(self, name: bytes) -> None:
         if name not in self.expected:
@@ -81,6 +82,7 @@ class Directory:
         for name, number in found:
             assert self.known.setdefault(name, number) == number
         self.snapshots.append((snapshot, found))
+        assert self.versions.setdefault(snapshot.version, found) == found
 
     def check(self) -> None:
         self.entries.check_invariants()

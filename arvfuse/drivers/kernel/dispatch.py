@@ -407,7 +407,7 @@ class Session:
 
     def _opendir(self, unique: int, node: int, _body: Body) -> Reply:
         def opened(handle: int) -> bytes:
-            return encoding.opened_directory(handle, fixed=self._operations.is_fixed(node))
+            return encoding.opened_directory(handle, self._operations.keeping(handle))
 
         return self._ready(unique, self._operations.opendir(node), opened, "opendir")
 

@@ -12,9 +12,11 @@ from typing import Final
 
 from arvfuse.drivers.kernel import wire
 from arvfuse.fresh.node import PREFERRED_IO_BYTES, Attr, Entry, Listed, Space
+from arvfuse.fusedir.listings import Keeping
 
 _NS: Final = 1_000_000_000
-_KEEP_LISTING: Final = int(wire.Fopen.CACHE_DIR | wire.Fopen.KEEP_CACHE)
+_FILLS: Final = int(wire.Fopen.CACHE_DIR)
+_HOLDS: Final = int(wire.Fopen.KEEP_CACHE)
 _DIRECTORY: Final = stat.S_IFDIR
 _FILE: Final = stat.S_IFREG
 
@@ -88,9 +90,9 @@ def nothing(_value: object) -> bytes:
     return b""
 
 
-def opened_directory(handle: int, *, fixed: bool = False) -> bytes:
-    """An OPEN_OUT. *fixed*: the kernel may keep the listing, because it never changes."""
-    return wire.OPEN_OUT.pack(handle, _KEEP_LISTING if fixed else 0, 0)
+def opened_directory(handle: int, keeping: Keeping) -> bytes:
+    """An OPEN_OUT for a directory."""
+    return wire.OPEN_OUT.pack(handle, (_FILLS if keeping.fills else 0) | (_HOLDS if keeping.holds else 0), 0)
 
 
 def written(size: int) -> bytes:

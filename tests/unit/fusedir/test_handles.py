@@ -12,6 +12,7 @@ import pytest
 from arvfuse.errors import StaleNode, StoreUnavailable
 from arvfuse.fusedir.handles import DirectoryHandle, DirectoryHandles
 from arvfuse.fusedir.host import Names
+from arvfuse.fusedir.listings import READ_ALL, Keeping, Listings
 from arvfuse.model.manifests import Manifest
 from tests.support.engines import Mounted, now
 
@@ -62,7 +63,8 @@ def test_an_outage_leaves_the_old_snapshot(tmp_path: Path) -> None:
     home = mounted.walk(b"home")
     directory: Any = mounted.ops.host.inodes.find(home)
     names: Names = now(directory.listing())
-    handle = DirectoryHandle(directory, home, names)
+    handle = DirectoryHandle(directory, home, names, Listings(60.0), mounted.engine.clock)
+    assert handle.keeping == READ_ALL, "what comes from the catalog has no version"
     assert directory.uses == 1
     assert [listed.name for listed in now(handle.read(0))] == [b".", b"..", b"c"]
     mounted.engine.clock.advance(15)
@@ -77,7 +79,7 @@ def test_an_outage_leaves_the_old_snapshot(tmp_path: Path) -> None:
 
 
 def test_handles_have_numbers_and_the_snapshots_of_what_was_not_opened_are_few(mounted: Mounted) -> None:
-    handles = DirectoryHandles(itertools.count(7))
+    handles = DirectoryHandles(itertools.count(7), Listings(60.0), mounted.engine.clock)
     root = mounted.ops.root
     assert handles.open(root, 1) == 7
     assert (len(handles), 7 in handles, [each.no for each in handles.all()]) == (1, True, [1])
@@ -91,3 +93,59 @@ def test_handles_have_numbers_and_the_snapshots_of_what_was_not_opened_are_few(m
     for use in (handles.find, handles.release):
         with pytest.raises(StaleNode):
             use(7)
+
+
+NEW, KEPT = Keeping(fills=True, holds=False), Keeping(fills=True, holds=True)
+
+
+def keeping(mounted: Mounted, *, whole: bool = True) -> Keeping:
+    """What the kernel may do with a listing of the root; it reads what it may not keep as yet."""
+    handle = now(mounted.ops.opendir(1))
+    found = mounted.ops.keeping(handle)
+    if not found.holds:
+        last = list(now(mounted.ops.readdir(handle, 0)))[-1].cookie
+        if whole:
+            assert list(now(mounted.ops.readdir(handle, last))) == []
+    mounted.ops.releasedir(handle)
+    return found
+
+
+def test_the_kernel_goes_on_with_a_listing_that_it_has_in_whole(mounted: Mounted) -> None:
+    assert [keeping(mounted, whole=False), keeping(mounted), keeping(mounted)] == [NEW, NEW, KEPT]
+    mounted.engine.clock.advance(61)
+    assert [keeping(mounted), keeping(mounted)] == [NEW, KEPT]
+
+
+@pytest.mark.parametrize("change", ["create", "unlink", "rename", "mkdir"])
+def test_and_reads_it_again_after_any_change(mounted: Mounted, change: str) -> None:
+    assert [keeping(mounted), keeping(mounted)] == [NEW, KEPT]
+    match change:
+        case "create":
+            mounted.write_file(1, b"new", b"")
+        case "unlink":
+            mounted.ops.unlink(1, b"f00")
+        case "rename":
+            now(mounted.ops.rename(1, b"f00", 1, b"f99"))
+        case "mkdir":
+            now(mounted.ops.mkdir(1, b"d", 0o755))
+    assert [keeping(mounted), keeping(mounted)] == [NEW, KEPT]
+
+
+def test_readers_of_different_versions_keep_nothing(mounted: Mounted) -> None:
+    first = now(mounted.ops.opendir(1))
+    last = list(now(mounted.ops.readdir(first, 0)))[-1].cookie
+    mounted.ops.unlink(1, b"f00")
+    assert keeping(mounted) == READ_ALL
+    assert list(now(mounted.ops.readdir(first, last))) == []  # the kernel has the old one now
+    mounted.ops.releasedir(first)
+    assert [keeping(mounted), keeping(mounted)] == [NEW, KEPT]
+
+
+def test_a_handle_that_begins_anew_is_of_the_new_version(mounted: Mounted) -> None:
+    handle = now(mounted.ops.opendir(1))
+    list(now(mounted.ops.readdir(handle, 0)))
+    mounted.ops.unlink(1, b"f00")
+    last = list(now(mounted.ops.readdir(handle, 0)))[-1].cookie
+    assert list(now(mounted.ops.readdir(handle, last))) == []
+    mounted.ops.releasedir(handle)
+    assert keeping(mounted) == KEPT

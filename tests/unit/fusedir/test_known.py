@@ -26,15 +26,3 @@ def test_the_kernel_knows_what_it_was_told_of_until_it_forgets_it(tmp_path: Path
         mounted.ops.getattr(number)
     assert mounted.walk(b"home", b"c") == number, "and again"
     mounted.close()
-
-
-def test_only_content_under_its_hash_is_fixed(tmp_path: Path) -> None:
-    mounted = Mounted(tmp_path)
-    record = mounted.engine.new_collection("c", b"./d acbd18db4cc2f85cedef654fccc4a4d8+3 0:3:f\n")
-    top = (b"by_id", str(record.pdh).encode())
-    for path in (top, (*top, b"d")):
-        assert mounted.names(mounted.walk(*path))
-        assert mounted.ops.is_fixed(mounted.walk(*path)), path
-    for path in ((), (b"home",), (b"by_id",), (b"home", b"c"), (b"home", b"c", b"d"), (*top, b"d", b"f")):
-        assert not mounted.ops.is_fixed(mounted.walk(*path)), path
-    mounted.close()

@@ -10,6 +10,7 @@ import pytest
 from arvfuse.drivers.kernel import wire
 from arvfuse.drivers.kernel.encoding import Encoder, nothing, opened_directory, space, written
 from arvfuse.fresh.node import Attr, Entry, Listed, Space
+from arvfuse.fusedir.listings import Keeping
 
 FILE = Attr(7, False, 0o640, 1000, 5_000_000_003, -1, 1.5)
 DIRECTORY = Attr(8, True, 0o755, 4096, 1, 1, 0.0)
@@ -84,8 +85,13 @@ def test_names_with_entries_ask_for_what_fits_only() -> None:
 
 
 def test_small_answers() -> None:
-    assert (nothing(7), opened_directory(7)) == (b"", wire.OPEN_OUT.pack(7, 0, 0))
-    assert opened_directory(7, fixed=True) == wire.OPEN_OUT.pack(7, wire.Fopen.CACHE_DIR | wire.Fopen.KEEP_CACHE, 0)
+    assert nothing(7) == b""
+    for fills, holds, flags in (
+        (False, False, 0),
+        (True, False, wire.Fopen.CACHE_DIR),
+        (True, True, wire.Fopen.CACHE_DIR | wire.Fopen.KEEP_CACHE),
+    ):
+        assert opened_directory(7, Keeping(fills, holds)) == wire.OPEN_OUT.pack(7, flags, 0)
     assert written(77) == wire.WRITE_OUT.pack(77, 0)
     found = wire.STATFS_OUT.unpack(space(Space(1 << 40, 1 << 39, 1 << 17)))
     assert found == (1 << 23, 1 << 22, 1 << 22, 0, 0, 1 << 17, 255, 1 << 17, 0)
