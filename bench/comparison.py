@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.subjects import NATIVE, Place, Subject
+from bench.subjects import HOME, LLFUSE, NATIVE, OURS, Place, Subject
 from bench.table import Row, Table, median_ratio
 
 
@@ -84,7 +84,13 @@ def running(subjects: Sequence[Subject], top: Path) -> Iterator[list[Place]]:
         for subject in subjects:
             directory = top / subject.name.replace(" ", "-")
             directory.mkdir(parents=True)
-            places.append(stack.enter_context(subject.run(directory)))
+            place = stack.enter_context(subject.run(directory))
+            if place.name not in (OURS, LLFUSE):
+                place.top = (
+                    place.top / HOME
+                )  # as deep as our collections: each name of a path costs the same everywhere
+                place.top.mkdir()
+            places.append(place)
         yield places
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from bench import work
 from bench.comparison import Comparison, Step, in_turns
+from bench.memory import supply
 from bench.run import Run
 from bench.subjects import BARE_KERNEL, LLFUSE, NATIVE, OURS, Place, commit
 from bench.table import Row, median_ratio
@@ -31,6 +32,7 @@ def data(run: Run) -> None:
     touched = run.count(4000)
     with run.compare("data", run.all((big + small) // MIB + 128)) as (comparison, places):
         at: dict[str, Path] = {}
+        sizes = {"a": big, "b": small}
         tags: dict[tuple[str, str], int] = {}
 
         def begin(place: Place, turn: int) -> None:
@@ -40,6 +42,7 @@ def data(run: Run) -> None:
             def one(place: Place, _turn: int) -> None:
                 directory, tag = at[place.name], work.next_tag()
                 tags[place.name, name] = tag
+                supply(2 * size)
                 place.start_cpu()
                 took = timed(lambda: work.write(directory / name, size, step, tag), lambda: place.settle(directory))
                 comparison.note(row, place, size / MIB / took, "MiB/s")
@@ -54,6 +57,7 @@ def data(run: Run) -> None:
                 directory = at[place.name]
                 if cold:
                     place.cold(directory)
+                    supply(sizes[name])
                 place.start_cpu()
                 tag = tags[place.name, name] if written == step else None
                 took = timed(lambda: work.read(directory / name, offsets, step, tag))
@@ -121,10 +125,13 @@ def big(run: Run) -> None:
             for source in sources:
                 work.write(source, size, MIB, work.next_tag())
             directory = place.fresh(f"big{turn}")
+            supply(size)
             native_s = timed(lambda: _dd(sources[0], target), lambda: _md5sum(target))
+            supply(2 * size)
             place.start_cpu()
             first_s = timed(*_copied(sources[0], directory))
             cpu_s = place.used_cpu_s()
+            supply(2 * size)
             again_s = timed(*_copied(sources[1], directory))
             target.unlink()
             comparison.note("dd 1 MiB, committed", place, size / MIB / first_s, "MiB/s")
@@ -169,9 +176,11 @@ def crowd(run: Run) -> None:
                 files = [made[number % len(made)] / f"f{number}" for number in range(count)]
                 tags = [work.next_tag() for _ in files]
                 jobs = [_writing(path, each, tag) for path, tag in zip(files, tags, strict=True)]
+                supply(2 * size)
                 took = timed(lambda: work.together(jobs), *[partial(place.settle, directory) for directory in made])
                 comparison.note(f"{count} writers, {where}", place, count * each / MIB / took, "MiB/s")
                 place.cold(*made)
+                supply(size)
                 jobs = [_reading(path, each, tag) for path, tag in zip(files, tags, strict=True)]
                 took = work.together(jobs)
                 comparison.note(f"{count} readers, {where}", place, count * each / MIB / took, "MiB/s")

@@ -29,6 +29,8 @@ LLFUSE: Final = "arvfuse llfuse"
 NATIVE: Final = "native"
 BARE_KERNEL: Final = "bare kernel loop"
 BARE_LLFUSE: Final = "bare llfuse"
+HOME: Final = "home"
+"""Where in a mount of ours the collections are."""
 
 
 def nothing(*_directories: Path) -> None:
@@ -95,7 +97,7 @@ def ours(name: str, driver: str, *options: str) -> Subject:
         arvfuse(*words)
         try:
             yield Place(
-                name, mountpoint / "home", commit, cold, lambda: mount_processes(mountpoint), clear=nothing
+                name, mountpoint / HOME, commit, cold, lambda: mount_processes(mountpoint), clear=nothing
             )  # content that is stored stays: emptying a collection would be timed by nobody and take long
             arvfuse("unmount", mountpoint)
         except BaseException:
@@ -115,7 +117,9 @@ def native() -> Subject:
 
     @contextmanager
     def run(top: Path) -> Iterator[Place]:
-        yield Place(NATIVE, top, cold=drop_pages)
+        directory = top / "mnt"
+        directory.mkdir()
+        yield Place(NATIVE, directory, cold=drop_pages)
 
     return Subject(NATIVE, run)
 
