@@ -153,7 +153,26 @@ class Committer:
         chosen = [self.replica.trees[no] for no in trees if no in self.replica.trees]
         unknown = [(no, None) for no in trees if no not in self.replica.trees]
         lost = _failed(unknown, seq, Damaged("the log of the mount is gone: nothing of it can be committed"))
-        return [*self._commit(chosen, seq, Saving(save, merge, keep_previous)), *lost]
+        saving = Saving(save, merge, keep_previous)
+        outcomes = self._commit(chosen, seq, saving)
+        groups = self._tied_groups(chosen)
+        if len(groups) > 1 and any(isinstance(outcome.cause, Damaged) for outcome in outcomes):
+            outcomes = self._commit_apart(groups, seq, saving)
+        return [*outcomes, *lost]
+
+    def _commit_apart(self, groups: Sequence[list[ReplicaTree]], seq: int, saving: Saving) -> list[Outcome]:
+        """Whatever is lost of one tree, it keeps no other from being saved."""
+        outcomes = [outcome for group in groups for outcome in self._commit(group, seq, saving)]
+        # Each table of what moved takes in the one before, of which nobody was told yet.
+        moved = next((outcome.moved for outcome in reversed(outcomes) if outcome.moved), None)
+        return [outcome._replace(moved=moved) if outcome.moved else outcome for outcome in outcomes]
+
+    def _tied_groups(self, trees: Sequence[ReplicaTree]) -> list[list[ReplicaTree]]:
+        """*trees*, those together that have to be saved together."""
+        groups: dict[int, list[ReplicaTree]] = {}
+        for tree in trees:
+            groups.setdefault(self.replica.tied(tree)[0].no, []).append(tree)
+        return list(groups.values())
 
     def provide(self, no: int, text: bytes) -> None:
         """*text* is what tree *no* starts from: no record has it. Before the tree's first record is flushed."""

@@ -71,6 +71,8 @@ def put_ranges(
     live = tuple(ranges)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise Damaged(f"spool file {path}: gone") from None
     except OSError as exc:
         raise StoreUnavailable(f"spool file {path}: {exc.strerror}") from exc
     try:
