@@ -207,15 +207,23 @@ class Housekeeper:
     # commits
 
     def _start_commit(self) -> None:
-        while self._asked:
+        asked = self._next_asked()
+        due = [] if asked else self._due()
+        if due:
+            asked.append(_Asked(tuple(due), False, Future()))
+        if asked:
+            self._begin(asked)
+
+    def _next_asked(self) -> list[_Asked]:
+        """Those who wait and want the same: one commit for all has one flush and one transaction."""
+        together: list[_Asked] = []
+        while self._asked and (not together or self._asked[0].keep_previous == together[0].keep_previous):
             asked = self._asked.popleft()
             if any(tree.dirty for tree in asked.trees):
-                self._begin(asked)
-                return
-            asked.done.set_result([])
-        due = self._due()
-        if due:
-            self._begin(_Asked(tuple(due), False, Future()))
+                together.append(asked)
+            else:
+                asked.done.set_result([])
+        return together
 
     def _due(self) -> list[LiveTree]:
         """The trees whose time has come."""
@@ -236,20 +244,21 @@ class Housekeeper:
             return now >= self._retry_at  # what a failed commit left
         return now - last >= self._timing.quiet_s or now - first >= self._timing.deadline_s
 
-    def _begin(self, asked: _Asked) -> None:
+    def _begin(self, together: Sequence[_Asked]) -> None:
         started = self._clock.monotonic()
+        wanted = {tree.no: tree for asked in together for tree in asked.trees}
         try:
-            trees, seq = self._workspace.commit_point(asked.trees)
+            trees, seq = self._workspace.commit_point(tuple(wanted.values()))
         except ArvfuseError as error:  # the log failed: what is in it is kept, no more is taken
             self._failed(started, str(error))
-            asked.done.set_exception(error)
+            _refuse(together, error)
             return
         self._in_flight = True
         self._link.tell(seq)
         answer = self._link.request(
-            "commit", trees=[tree.no for tree in trees], seq=seq, keep_previous=asked.keep_previous
+            "commit", trees=[tree.no for tree in trees], seq=seq, keep_previous=together[0].keep_previous
         )
-        answer.add_done_callback(lambda done: self._came_back(lambda: self._finish(asked, started, done)))
+        answer.add_done_callback(lambda done: self._came_back(lambda: self._finish(together, started, done)))
 
     def _came_back(self, act: Callable[[], None]) -> None:
         """In the link's thread: the rest is ours. While a commit is in flight the thread does not end."""
@@ -257,12 +266,12 @@ class Housekeeper:
             self._inbox.append(act)
         self._link.wake_events()
 
-    def _finish(self, asked: _Asked, started: float, answer: Future[Message]) -> None:
+    def _finish(self, together: Sequence[_Asked], started: float, answer: Future[Message]) -> None:
         self._in_flight = False
         failure = answer.exception()
         if failure is not None:
             self._failed(started, str(failure))
-            asked.done.set_exception(failure)
+            _refuse(together, failure)
             return
         outcomes = [Outcome.from_json(outcome) for outcome in answer.result()["outcomes"]]
         quarantined = [outcome.quarantined for outcome in outcomes if outcome.quarantined]
@@ -273,18 +282,26 @@ class Housekeeper:
             self._take(outcomes)
         except ArvfuseError as error:  # as if the answer were lost: the next commit tells it again
             self._failed(started, str(error))
-            asked.done.set_exception(NotCommitted(str(error)))
+            _refuse(together, NotCommitted(str(error)))
             return
         self._repacker.note(changed)
-        errors = [f"{outcome.uuid or f'tree {outcome.tree}'}: {outcome.error}" for outcome in outcomes if outcome.error]
+        errors = {
+            outcome.tree: f"{outcome.uuid or f'tree {outcome.tree}'}: {outcome.error}"
+            for outcome in outcomes
+            if outcome.error
+        }
         if errors:
-            self._failed(started, "; ".join(errors))
-            asked.done.set_exception(NotCommitted("; ".join(errors)))
-            return
-        ended = self._clock.monotonic()
-        self._may_start_at = ended + (ended - started)
-        self._retry_s, self._retry_at = _FIRST_RETRY_S, 0.0
-        asked.done.set_result(outcomes)
+            self._failed(started, "; ".join(errors.values()))
+        else:
+            ended = self._clock.monotonic()
+            self._may_start_at = ended + (ended - started)
+            self._retry_s, self._retry_at = _FIRST_RETRY_S, 0.0
+        for asked in together:
+            theirs = [errors[tree.no] for tree in asked.trees if tree.no in errors]
+            if theirs:
+                asked.done.set_exception(NotCommitted("; ".join(theirs)))
+            else:
+                asked.done.set_result(outcomes)
 
     def _failed(self, started: float, why: str) -> None:
         log.warning("not committed, tried again in %g s: %s", self._retry_s, why)
@@ -410,3 +427,8 @@ class Housekeeper:
                 settle_on(tree, manifest)
 
         answer.add_done_callback(lambda _: self._came_back(settle))
+
+
+def _refuse(together: Sequence[_Asked], error: BaseException) -> None:
+    for asked in together:
+        asked.done.set_exception(error)

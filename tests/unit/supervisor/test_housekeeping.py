@@ -2,150 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import Future
-
 import pytest
 
-from arvfuse.backend.lookups import Lookups
 from arvfuse.backend.messages import encode_change, encode_error
-from arvfuse.catalogs.memory import MemoryCatalog
-from arvfuse.errors import ArvfuseError, NotCommitted, StoreUnavailable
-from arvfuse.model.collections import Change, MountId, Save, Version
-from arvfuse.model.manifests import Manifest
+from arvfuse.errors import NotCommitted, StoreUnavailable
+from arvfuse.model.collections import Change, Save, Version
 from arvfuse.model.normalizing import pdh
 from arvfuse.sdk.closing import TREE_BYTES
-from arvfuse.sdk.commit import Committer
-from arvfuse.sdk.repacking import repack
-from arvfuse.sdk.workspace import Workspace
 from arvfuse.stores.faulty import Faulty
 from arvfuse.stores.memory import MemoryStore
 from arvfuse.supervisor.housekeeping import Backend, Housekeeper, Shown, Timing
-from tests.support.clock import FakeClock
-from tests.support.engines import InlinePool
+from tests.support.housekeepers import FakeShown, House
 
 PATIENCE_S = 20
-
-
-class FakeBackend:
-    """Commits at once, or when told (hold), or fails (down)."""
-
-    def __init__(self, committer, lookups, store, place):
-        self.committer = committer
-        self.store = store
-        self.place = place
-        self.lookups = lookups
-        self.events = deque()
-        self.commits = []
-        self.told = 0
-        self.hold = self.down = False
-        self.held = []
-
-    def request(self, op, **args):
-        future = Future()
-        if op == "commit":
-            self.commits.append(args)
-        if self.hold:
-            self.held.append((op, args, future))
-        else:
-            self.answer(op, args, future)
-        return future
-
-    def answer(self, op, args, future):
-        if self.down:
-            future.set_exception(StoreUnavailable("away"))
-        elif op == "commit":
-            outcomes = self.committer.commit(args["trees"], args["seq"], keep_previous=args["keep_previous"])
-            future.set_result({"outcomes": [outcome.to_json() for outcome in outcomes]})
-        elif op == "repack":
-            future.set_result({"files": repack(self.store, self.place / "repack", args["files"])})
-        else:
-            try:
-                future.set_result(self.lookups.answer(op, args))
-            except ArvfuseError as error:
-                future.set_exception(error)
-
-    def release(self):
-        held, self.held = self.held, []
-        for entry in held:
-            self.answer(*entry)
-
-    def tell(self, seq):
-        self.told = max(self.told, seq)
-
-    def next_event(self, timeout_s):
-        return self.events.popleft() if self.events else None
-
-    def wake_events(self):
-        pass
-
-
-class FakeShown:
-    """Remembers what it was told."""
-
-    def __init__(self):
-        self.names = []
-        self.records = []
-        self.in_use = set()
-        self.closed = []
-
-    def name_changed(self, directory, name):
-        self.names.append(name)
-
-    def record_changed(self, change):
-        self.records.append(change.uuid)
-
-    def expire(self):
-        return True
-
-    def knows(self, number):
-        return False
-
-    def trees_in_use(self):
-        return self.in_use
-
-    def tree_closed(self, live):
-        self.closed.append(live)
-
-
-class House:
-    """A mount's parts with a housekeeper that only steps."""
-
-    def __init__(self, place, *, spool_bytes=1 << 30, read_write=True, store=None, memory_bytes=256 << 20):
-        self.clock = FakeClock()
-        self.catalog = MemoryCatalog(clock=self.clock)
-        store = store or MemoryStore()
-        mount = MountId("house")
-        self.workspace = Workspace(place, mount=mount, store=store, clock=self.clock, spool_bytes=spool_bytes)
-        committer = Committer(
-            directory=place, mount=mount, store=store, catalog=self.catalog, clock=self.clock, pool=InlinePool()
-        )
-        self.backend: FakeBackend = FakeBackend(committer, Lookups(self.catalog, place), store, place)
-        link: Backend = self.backend
-        self.keeper = Housekeeper(
-            self.workspace, link, self.clock, timing=Timing(quiet_s=1, deadline_s=30), read_write=read_write,
-            memory_bytes=memory_bytes,
-        )  # fmt: skip
-        self.committer = committer
-
-    def new(self, name="one"):
-        record = self.catalog.create(name=name)
-        return self.workspace.open_tree(record, Manifest(b""))
-
-    def write(self, tree, name=b"file", content=b"foo"):
-        tree.write(tree.create(tree.root, name), 0, content)
-
-    def step(self, seconds=0.0):
-        self.clock.advance(seconds)
-        self.keeper.step(0)
-        return len(self.backend.commits)
-
-    def close(self):
-        self.committer.close()
-        self.workspace.close()
-
-    def version(self, tree):
-        return self.catalog.get(tree.uuid).version
 
 
 @pytest.fixture
@@ -156,6 +25,11 @@ def house(tmp_path):
 
 
 def test_a_collection_is_committed_when_it_was_quiet_for_a_second(house):
+    keeper: Housekeeper = house.keeper
+    link: Backend = house.backend
+    assert Timing() == Timing(quiet_s=1.0, deadline_s=30.0)
+    assert keeper.troubles == []
+    assert link.next_event(0) is None
     tree = house.new()
     house.write(tree)
     assert house.step() == 0
