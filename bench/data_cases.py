@@ -177,7 +177,8 @@ def crowd(run: Run) -> None:
                 tags = [work.next_tag() for _ in files]
                 jobs = [_writing(path, each, tag) for path, tag in zip(files, tags, strict=True)]
                 supply(2 * size)
-                took = timed(lambda: work.together(jobs), *[partial(place.settle, directory) for directory in made])
+                settling = [partial(place.settle, directory) for directory in made]
+                took = timed(lambda: work.together(jobs), lambda: work.together(settling))
                 comparison.note(f"{count} writers, {where}", place, count * each / MIB / took, "MiB/s")
                 place.cold(*made)
                 supply(size)
