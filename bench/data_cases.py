@@ -163,7 +163,7 @@ def _md5sum(path: Path) -> None:
 
 def crowd(run: Run) -> None:
     """1, 2 and 4 writers and readers, in one collection and in separate ones: the sum must not fall."""
-    size = run.size(96 * MIB, least=16 * MIB)
+    size = run.size(256 * MIB, least=16 * MIB)
     crowds = (1, 2, 4)
     with run.compare("crowd", [run.ours(), *run.ceilings(2 * size // MIB + 512)]) as (comparison, places):
 
