@@ -70,7 +70,7 @@ def _small_files(run: Run, comparison: Comparison, places: list[Place], count: i
         comparison.note("unlink", place, count / timed(lambda: work.unlink_each(made)))
         place.settle(at[place.name])
 
-    in_turns(places, run.rounds, [create, cached, cold, unlink])
+    in_turns(places, run.rounds, [create, cached, cached, cached, cold, unlink])
 
 
 def tree(run: Run) -> None:
