@@ -2,9 +2,9 @@
 
 A block's md5 can only be made from its first byte on, and takes longer than anything else that a commit does. The log
 tells which bytes a spool file has; whole pieces in order are hashed by a thread of their own, and their writing to the
-disk begins. What is begun counts only while it is true: a block that is written to a second time is followed no
-longer, and who takes the result compares the check sums of each piece with the file as it is then, so that what no
-record told of (a write that the log refused) is found as well.
+disk begins. What is begun counts only while it is true: a block that is written to a second time is followed no longer,
+unless from its first byte on, and who takes the result compares the check sums of each piece with the file as it is
+then, so that what no record told of (a write that the log refused) is found as well.
 
 Threading: ``written`` and ``forget`` belong to the thread that reads the log, ``take`` to any; steps run in the pool.
 Failure: whatever goes wrong here, the block is hashed from its begin when it is stored.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections import OrderedDict
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
@@ -35,6 +36,7 @@ STEP_BYTES: Final = 8 << 20
 GRAIN_BYTES: Final = PIECE_BYTES
 """Whole pieces at a time, which is the fast case of a BlockHasher."""
 MOST_BLOCKS: Final = 256
+"""Those that were written to last: nobody tells of blocks that were dropped."""
 _MOST_PARTS: Final = 64  # of a block that is written in another order
 
 
@@ -76,8 +78,7 @@ class HashingAhead:
         self._directory: Final = directory
         self._pool: Final = pool
         self._lock: Final = RankedLock(Rank.LEAF)
-        self._followed: dict[int, _Followed] = {}  # guarded by: _lock
-        self._given_up: set[int] = set()  # guarded by: _lock
+        self._followed: Final[OrderedDict[int, _Followed]] = OrderedDict()  # guarded by: _lock
 
     def __repr__(self) -> str:
         with self._lock:
@@ -86,16 +87,14 @@ class HashingAhead:
     def written(self, block: int, offset: int, length: int) -> None:
         """The log says that *length* bytes at *offset* of the block's spool file were written."""
         with self._lock:
-            if block in self._given_up:
-                return
             followed = self._followed.get(block)
             if followed is None:
-                if len(self._followed) >= MOST_BLOCKS:
-                    self._given_up.add(block)
-                    return
                 followed = self._followed[block] = _Followed()
+                if len(self._followed) > MOST_BLOCKS:
+                    self._followed.popitem(last=False)[1].over = True
+            self._followed.move_to_end(block)
             if not followed.grow(offset, length):
-                self._give_up_locked(block, followed)
+                self._drop_locked(block, followed)
             step = followed.next_step()
         self._submit(block, followed, step)
 
@@ -104,11 +103,10 @@ class HashingAhead:
 
         Waits for a step that runs."""
         with self._lock:
-            self._given_up.add(block)
-            followed = self._followed.pop(block, None)
+            followed = self._followed.get(block)
             if followed is None:
                 return None
-            followed.over = True
+            self._drop_locked(block, followed)
             step = followed.step
         if step is not None and not step.cancel():
             step.result()
@@ -117,13 +115,11 @@ class HashingAhead:
     def forget(self, block: int) -> None:
         """The block is stored or dropped."""
         with self._lock:
-            self._given_up.discard(block)
-            followed = self._followed.pop(block, None)
+            followed = self._followed.get(block)
             if followed is not None:
-                followed.over = True
+                self._drop_locked(block, followed)
 
-    def _give_up_locked(self, block: int, followed: _Followed) -> None:
-        self._given_up.add(block)
+    def _drop_locked(self, block: int, followed: _Followed) -> None:
         del self._followed[block]
         followed.over = True
 
@@ -150,7 +146,7 @@ class HashingAhead:
         with self._lock:
             followed.step = None
             if failed and not followed.over:  # who stores it will say what is wrong with it
-                self._give_up_locked(block, followed)
+                self._drop_locked(block, followed)
             following = followed.next_step()
         self._submit(block, followed, following)
 

@@ -69,6 +69,7 @@ def put_ranges(
     *begun*: gives what was hashed of the file already, from its begin on in whole pieces; it counts if the file still
     has these."""
     live = tuple(ranges)
+    hasher = begun() if begun is not None else None
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -77,7 +78,8 @@ def put_ranges(
         raise StoreUnavailable(f"spool file {path}: {exc.strerror}") from exc
     try:
         if len(live) == 1 and live[0] == (0, os.fstat(fd).st_size):
-            hasher = _begin(path, fd, live[0][1], begun)
+            if hasher is None or not _has_begun(path, fd, live[0][1], hasher):
+                hasher = BlockHasher()
             for view in read_ranges(path, fd, [(hasher.size, live[0][1] - hasher.size)]):
                 hasher.update(view)
             if stat.S_IMODE(os.fstat(fd).st_mode) & 0o222:
@@ -123,18 +125,17 @@ def gathered(parts: Iterable[memoryview | bytes], size: int = _GATHER_BYTES) -> 
         yield bytes(held)
 
 
-def _begin(path: Path, fd: int, size: int, begun: Callable[[], BlockHasher | None] | None) -> BlockHasher:
-    """What was begun, if the file still begins with it."""
-    hasher = begun() if begun is not None else None
-    if hasher is None or hasher.size > size:
-        return BlockHasher()
+def _has_begun(path: Path, fd: int, size: int, hasher: BlockHasher) -> bool:
+    """Whether the file of *size* bytes still begins with what was hashed."""
+    if hasher.size > size:
+        return False
     at, known = 0, hasher.checks()
     for view in read_ranges(path, fd, [(0, hasher.size)]):  # of whole pieces each, but for the last
         checks = piece_checks(view)
         if known[at : at + len(checks)] != checks:
-            return BlockHasher()
+            return False
         at += len(checks)
-    return hasher
+    return True
 
 
 def read_ranges(path: Path, fd: int, ranges: Sequence[tuple[int, int]]) -> Iterable[memoryview]:

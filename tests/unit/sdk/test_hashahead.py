@@ -89,10 +89,19 @@ def test_a_block_that_is_written_twice_is_given_up(writer: Writer, second: tuple
     assert writer.ahead.take(7) is None
 
 
-def test_a_block_that_is_taken_or_given_up_is_followed_again_when_it_is_forgotten(writer: Writer) -> None:
-    writer.ahead.take(7)
-    writer.write(0, 3 * MIB)
-    assert writer.steps.pending == []
+def test_a_block_that_is_written_anew_from_its_first_byte_on_is_hashed_anew(writer: Writer) -> None:
+    writer.write(0, 4 * MIB)
+    writer.steps.run_until_idle()
+    again = DATA[::-1]
+    writer.write(MIB, 10, again)
+    writer.write(0, 3 * MIB, again)
+    writer.steps.run_until_idle()
+    hasher = writer.ahead.take(7)
+    assert hasher is not None
+    assert (hasher.size, hasher.digest()) == (3 * MIB, md5(again[: 3 * MIB]))
+
+
+def test_a_block_that_was_forgotten_is_not_hashed(writer: Writer) -> None:
     writer.ahead.forget(7)
     writer.write(0, 3 * MIB)
     writer.ahead.forget(7)
@@ -110,11 +119,16 @@ def test_a_file_that_is_not_what_the_log_says_is_left_to_who_stores_it(writer: W
 
 
 def test_so_many_blocks_and_parts_and_no_more(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for block in range(MOST_BLOCKS + 10):
+    writer.write(0, MIB)
+    for block in range(MOST_BLOCKS + 10):  # dropped, or small and never stored as they are: nobody says so
         writer.ahead.written(1000 + block, 0, 10)
+        if block == MOST_BLOCKS // 2:
+            writer.write(MIB, 2 * MIB)
     assert repr(writer.ahead) == f"<HashingAhead {MOST_BLOCKS} blocks>"
-    for block in range(MOST_BLOCKS + 10):
-        writer.ahead.forget(1000 + block)
+    writer.steps.run_until_idle()
+    hasher = writer.ahead.take(7)
+    assert hasher is not None, "one that is written to stays"
+    assert hasher.size == 3 * MIB
     monkeypatch.setattr(hashahead, "_MOST_PARTS", 3)
     for number in (9, 8, 7, 6, 0):
         writer.write(number * MIB, MIB)

@@ -28,8 +28,8 @@ class Bench:
         self.steps = Stepper()
         self.store = Faulty(MemoryStore())
         self.stored: list[int] = []
-        ahead = HashingAhead(directory, self.steps) if follows else None
-        self.puts = Puts(self.store, directory, self.steps, self.stored.append, ahead)
+        self.ahead = HashingAhead(directory, self.steps) if follows else None
+        self.puts = Puts(self.store, directory, self.steps, self.stored.append, self.ahead)
         self.path = spool_path(directory, 7)
         self.path.parent.mkdir(parents=True)
 
@@ -107,3 +107,12 @@ def test_those_that_were_dropped_are_forgotten(bench: Bench) -> None:
         bench.puts.seal(records.Seal(2, block, ((0, 1),)))
     bench.puts.forget_but({8})
     assert repr(bench.puts) == "<Puts [8]>"
+
+
+def test_what_was_hashed_of_a_block_that_is_stored_in_part_is_let_go(bench: Bench) -> None:
+    bench.write(DATA)
+    bench.puts.seal(records.Seal(2, 7, ((MIB, MIB),)))
+    assert repr(bench.ahead) == "<HashingAhead 1 blocks>"
+    bench.steps.run_until_idle()
+    assert bench.puts.put(7, FileNode(2, None)).result().locator == f"{md5(DATA[MIB : 2 * MIB])}+{MIB}"
+    assert repr(bench.ahead) == "<HashingAhead 0 blocks>"
