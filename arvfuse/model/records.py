@@ -22,6 +22,7 @@ MAGIC: Final = b"arvfslog"
 FILE_HEADER: Final = struct.Struct("<8sII16s")  # magic, format version, file number, boot id
 HEADER: Final = struct.Struct("<IIQqQBBH")  # length, check, seq, wall ns, tree, type, flags, reserved
 ORPHAN: Final = 1  # flag: the node has no name any more
+REWRITTEN: Final = 2  # flag of a Seal: bytes of the block were written in place, which no record told
 
 _CHECKED_FROM: Final = 8
 _LEAD: Final = struct.Struct("<II")  # the first two fields of HEADER

@@ -44,11 +44,12 @@ class DroppedBlock(LookupError):
 
 class BufferBlock:
     """One block on its way. *size*: bytes of its spool file; *charged*: what the spool account was charged for it;
-    *fd*: the descriptor of its spool file, -1 while that is closed; *users*: who has it in hand."""
+    *fd*: the descriptor of its spool file, -1 while that is closed; *users*: who has it in hand; *rewritten*: bytes may
+    have been written a second time."""
 
     __slots__ = (
-        "_table", "charged", "closing", "fd", "file", "no", "path", "piece", "seal_seq", "size", "state", "users",
-        "writers",
+        "_table", "charged", "closing", "fd", "file", "no", "path", "piece", "rewritten", "seal_seq", "size", "state",
+        "users", "writers",
     )  # fmt: skip
 
     def __init__(self, table: BlockTable, no: int, file: FileNode, piece: int, path: Path, fd: int) -> None:
@@ -65,6 +66,7 @@ class BufferBlock:
         self.charged = 0
         self.seal_seq = 0
         self.users = 0
+        self.rewritten = False
 
     def __repr__(self) -> str:
         return f"<BufferBlock {self.no} {self.state.name} size={self.size} writers={self.writers}>"

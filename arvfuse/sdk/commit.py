@@ -107,7 +107,7 @@ class Committer:
 
     def _take_in(self, record: Record) -> None:
         if isinstance(record.body, records.Seal):
-            self._puts.seal(record.body)
+            self._puts.seal(record.body, rewritten=bool(record.flags & records.REWRITTEN))
         elif isinstance(record.body, records.WriteBlock):
             self._puts.written(record.body)
         self._due.append(record)

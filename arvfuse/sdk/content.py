@@ -289,6 +289,8 @@ class ContentTree(LoggedTree):
                 break
             block, tree = reserved
             written = False
+            if at < block.size:  # file lock held, so nobody writes behind that meanwhile
+                block.rewritten = True
             try:
                 block.pwrite(view[done : done + part], at)
                 written = True
@@ -372,7 +374,8 @@ class ContentTree(LoggedTree):
         block.finish()
         block.advance(Event.SEAL)
         self.bind(file)
-        block.seal_seq = self.log(records.Seal(file.no, block.no, _joined(ranges)), orphan=file.parent is None)
+        flags = (records.ORPHAN if file.parent is None else 0) | (records.REWRITTEN if block.rewritten else 0)
+        block.seal_seq = self.log(records.Seal(file.no, block.no, _joined(ranges)), flags=flags)
         self.shared.sealed_seq = block.seal_seq
 
     def _take_unused_locked(self, file: FileNode) -> list[BufferBlock]:

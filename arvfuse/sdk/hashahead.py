@@ -3,8 +3,9 @@
 A block's md5 can only be made from its first byte on, and takes longer than anything else that a commit does. The log
 tells which bytes a spool file has; whole pieces in order are hashed by a thread of their own, and their writing to the
 disk begins. What is begun counts only while it is true: a block that is written to a second time is followed no longer,
-unless from its first byte on, and who takes the result compares the check sums of each piece with the file as it is
-then, so that what no record told of (a write that the log refused) is found as well.
+unless from its first byte on; of writes in place no record tells, but the Seal of the block does (REWRITTEN). Who takes
+the result compares the check sums of each piece with the file as it is then, too: they find what went wrong, not what
+somebody made to look the same.
 
 Threading: ``written`` and ``forget`` belong to the thread that reads the log, ``take`` to any; steps run in the pool.
 Failure: whatever goes wrong here, the block is hashed from its begin when it is stored.

@@ -75,10 +75,11 @@ class LoggedTree(UndoableTree):
         return bool(self._gate or self._in_flight)
 
     def log(
-        self, body: Body, wall_ns: int = 0, *, orphan: bool = False, counts: bool = True, source: Self | None = None
+        self, body: Body, wall_ns: int = 0, *, orphan: bool = False, flags: int = 0, counts: bool = True,
+        source: Self | None = None,
     ) -> int:  # fmt: skip
         """Queue a record, behind a Base record in the same log file. *source*: another tree that it names."""
-        flags = records.ORPHAN if orphan else 0
+        flags |= records.ORPHAN if orphan else 0
         seq, _ = self.place(CODES[type(body)], records.encode(body), flags=flags, wall_ns=wall_ns, source=source)
         if counts:
             self._changed_at(seq)

@@ -43,9 +43,12 @@ class Puts:
         if self._ahead is not None:
             self._ahead.written(write.block, write.block_offset, write.length)
 
-    def seal(self, seal: records.Seal) -> None:
-        """The log tells that nothing more will be written to a block: it is stored."""
+    def seal(self, seal: records.Seal, *, rewritten: bool) -> None:
+        """The log tells that nothing more will be written to a block: it is stored. *rewritten*: bytes may have been
+        written in place, so nothing that was hashed before counts."""
         self._sealed[seal.block] = seal
+        if rewritten and self._ahead is not None:
+            self._ahead.forget(seal.block)
         self._start(seal.block, seal.ranges)
 
     def put(self, block: int, file: FileNode) -> Future[Stored]:
@@ -56,6 +59,8 @@ class Puts:
         seal = self._sealed.get(block)
         if seal is not None:
             return self._start(block, seal.ranges)
+        if self._ahead is not None:
+            self._ahead.forget(block)
         ranges = sorted((s.offset, s.length) for s in file.segments if s.ref == block)
         return self._start(block, tuple(ranges))
 

@@ -287,3 +287,7 @@ def test_carried_records_are_what_they_were_and_know_where_they_are() -> None:
     assert [each.end - each.start for each in placed] == [len(first), len(second)]
     assert placed[1] == Placed(two, record.end - len(second), record.end)
     assert placed[0].end == placed[1].start - 8
+
+
+def test_flags_are_bits_of_a_byte() -> None:
+    assert (records.ORPHAN, records.REWRITTEN) == (1, 2)

@@ -8,6 +8,7 @@ import pytest
 
 from arvfuse.model import records
 from arvfuse.model.ranges import SegmentMap
+from arvfuse.sdk import putpool
 from arvfuse.sdk.blocks import spool_path
 from arvfuse.sdk.hashahead import HashingAhead
 from arvfuse.sdk.nodes import FileNode
@@ -47,7 +48,7 @@ def bench(tmp_path: Path) -> Bench:
 def test_a_sealed_block_is_stored_and_told(tmp_path: Path, follows: bool) -> None:
     bench = Bench(tmp_path, follows=follows)
     bench.write(DATA)
-    bench.puts.seal(records.Seal(2, 7, ((0, len(DATA)),)))
+    bench.puts.seal(records.Seal(2, 7, ((0, len(DATA)),)), rewritten=False)
     future = bench.puts.put(7, FileNode(2, None))
     assert repr(bench.puts) == "<Puts [7]>"
     assert not future.done()
@@ -64,7 +65,7 @@ def test_what_was_hashed_does_not_count_if_the_file_changed_and_no_record_told(b
     bench.steps.run_until_idle()
     changed = DATA[:at] + bytes([DATA[at] ^ 1]) + DATA[at + 1 :]
     bench.path.write_bytes(changed)
-    bench.puts.seal(records.Seal(2, 7, ((0, len(DATA)),)))
+    bench.puts.seal(records.Seal(2, 7, ((0, len(DATA)),)), rewritten=False)
     bench.steps.run_until_idle()
     assert bench.puts.put(7, FileNode(2, None)).result().locator == f"{md5(changed)}+{len(changed)}"
 
@@ -73,7 +74,7 @@ def test_a_file_that_became_shorter_than_what_was_hashed(bench: Bench) -> None:
     bench.write(DATA)
     bench.steps.run_until_idle()
     bench.path.write_bytes(DATA[:MIB])
-    bench.puts.seal(records.Seal(2, 7, ((0, MIB),)))
+    bench.puts.seal(records.Seal(2, 7, ((0, MIB),)), rewritten=False)
     bench.steps.run_until_idle()
     assert bench.puts.put(7, FileNode(2, None)).result().locator == f"{md5(DATA[:MIB])}+{MIB}"
 
@@ -81,7 +82,7 @@ def test_a_file_that_became_shorter_than_what_was_hashed(bench: Bench) -> None:
 def test_a_failed_put_is_tried_again_by_who_wants_the_block(bench: Bench) -> None:
     bench.write(DATA)
     bench.store.rescript("adopt: FAIL")
-    bench.puts.seal(records.Seal(2, 7, ((0, len(DATA)),)))
+    bench.puts.seal(records.Seal(2, 7, ((0, len(DATA)),)), rewritten=False)
     bench.steps.run_until_idle()
     assert list(bench.puts.failed()) == [7]
     assert bench.stored == []
@@ -104,15 +105,34 @@ def test_a_block_that_was_never_sealed_is_what_its_file_uses(bench: Bench) -> No
 def test_those_that_were_dropped_are_forgotten(bench: Bench) -> None:
     bench.write(DATA)
     for block in (7, 8):
-        bench.puts.seal(records.Seal(2, block, ((0, 1),)))
+        bench.puts.seal(records.Seal(2, block, ((0, 1),)), rewritten=False)
     bench.puts.forget_but({8})
     assert repr(bench.puts) == "<Puts [8]>"
 
 
 def test_what_was_hashed_of_a_block_that_is_stored_in_part_is_let_go(bench: Bench) -> None:
     bench.write(DATA)
-    bench.puts.seal(records.Seal(2, 7, ((MIB, MIB),)))
+    bench.puts.seal(records.Seal(2, 7, ((MIB, MIB),)), rewritten=False)
     assert repr(bench.ahead) == "<HashingAhead 1 blocks>"
     bench.steps.run_until_idle()
     assert bench.puts.put(7, FileNode(2, None)).result().locator == f"{md5(DATA[MIB : 2 * MIB])}+{MIB}"
     assert repr(bench.ahead) == "<HashingAhead 0 blocks>"
+
+
+@pytest.mark.parametrize("how", ["sealed", "never sealed"])
+def test_what_was_hashed_does_not_count_if_bytes_were_written_in_place(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Whatever the check sums say: they are no match for who knows how they are made."""
+    monkeypatch.setattr(putpool, "_has_begun", lambda *_: True)
+    bench.write(DATA)
+    bench.steps.run_until_idle()
+    changed = bytes(MIB) + DATA[MIB:]
+    bench.path.write_bytes(changed)
+    file = FileNode(2, None)
+    if how == "sealed":
+        bench.puts.seal(records.Seal(2, 7, ((0, len(DATA)),)), rewritten=True)
+    file.segments = SegmentMap(((len(DATA), 7, 0),))
+    future = bench.puts.put(7, file)
+    bench.steps.run_until_idle()
+    assert future.result().locator == f"{md5(changed)}+{len(changed)}"
