@@ -56,5 +56,6 @@ class Expiry:
             for number in self._host.numbers_of(held.parent):
                 if self._host.inodes.knows(number):
                     notices.entry(number, held.name)
-        # A file that lost its name meanwhile is asked for by its attributes, and answered StaleNode.
-        notices.node(self._host.inodes.number(node), attributes_only=True)
+        # A file that lost its name meanwhile is asked for by its attributes, and answered StaleNode. The pages of
+        # a directory are the listing that the kernel keeps.
+        notices.node(self._host.inodes.number(node), attributes_only=isinstance(held, FileNode))

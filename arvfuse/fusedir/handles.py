@@ -16,7 +16,7 @@ from arvfuse.fresh.node import Listed
 from arvfuse.fresh.pending import Pending, then
 from arvfuse.fusedir.directory import Directory, VirtualDir
 from arvfuse.fusedir.host import Names
-from arvfuse.fusedir.listings import READ_ALL, Listings
+from arvfuse.fusedir.listings import PLACES, READ_ALL, Listings, salt_of
 from arvfuse.ports import Clock
 from arvfuse.sdk.entries import Snapshot
 
@@ -27,7 +27,7 @@ _UNOPENED: Final = 64
 class DirectoryHandle:
     """One opendir(3). *names* as listed when it was opened, or first read. *keeping*: what the kernel may do then."""
 
-    __slots__ = ("_clock", "_listings", "_names", "_read", "directory", "keeping", "no")
+    __slots__ = ("_clock", "_listings", "_names", "_read", "_reading", "directory", "keeping", "no")
 
     def __init__(self, directory: Directory, no: int, names: Names, listings: Listings, clock: Clock) -> None:
         self.directory: Final = directory
@@ -36,7 +36,9 @@ class DirectoryHandle:
         self._listings: Final = listings
         self._clock: Final = clock
         version = _version(names)
-        self.keeping: Final = listings.open(no, version, clock.monotonic()) if version else READ_ALL
+        kept = listings.open(no, version, clock.monotonic()) if version else (READ_ALL, None)
+        self.keeping: Final = kept[0]
+        self._reading: Final = kept[1]
         # The kernel may have gone through what it keeps, and be at the start again, when it asks for the first time.
         self._read = self.keeping.fills
         if isinstance(directory, VirtualDir):
@@ -55,27 +57,29 @@ class DirectoryHandle:
     def release(self) -> None:
         if isinstance(self.directory, VirtualDir):
             self.directory.unuse()
-        if self.keeping.fills:
-            self._listings.release(self.no, _version(self._names))
+        if self._reading is not None:
+            self._listings.release(self._reading)
 
     def _again(self, names: Names) -> Iterator[Listed]:
-        old, self._names = _version(self._names), names
-        if self.keeping.fills and _version(names) != old:
-            self._listings.read_again(self.no, old, _version(names))
+        self._names = names
+        if self._reading is not None:
+            self._listings.read_again(self._reading, _version(names))
         return self._from(0)
 
     def _from(self, cookie: int) -> Iterator[Listed]:
         names = self._names
-        if cookie < 1:
-            yield Listed(b".", self.no, True, 1)
-        if cookie < _DOTS:
-            yield Listed(b"..", self.directory.above(), True, _DOTS)
-        last = cookie
-        for behind, name, number, is_dir in _walk(names, max(0, cookie - _DOTS)):
+        salt = salt_of(_version(names))
+        begin = cookie % PLACES if _version(names) else cookie
+        if begin < 1:
+            yield Listed(b".", self.no, True, salt + 1)
+        if begin < _DOTS:
+            yield Listed(b"..", self.directory.above(), True, salt + _DOTS)
+        last = begin
+        for behind, name, number, is_dir in _walk(names, max(0, begin - _DOTS)):
             last = behind + _DOTS
-            yield Listed(name, number, is_dir, last)
-        if last == cookie >= _DOTS and self.keeping.fills:  # the empty answer by which the kernel knows the end
-            self._listings.told(self.no, _version(names), self._clock.monotonic())
+            yield Listed(name, number, is_dir, salt + last)
+        if last == begin >= _DOTS and self._reading is not None:  # the empty answer by which the kernel knows the end
+            self._listings.told(self._reading, self._clock.monotonic())
 
 
 class DirectoryHandles:
@@ -123,6 +127,8 @@ class DirectoryHandles:
             return known
 
         def keep(names: Names) -> DirectoryHandle:
+            if (first := self._unopened.get(number)) is not None:  # another thread's
+                return first
             opened = self._unopened[number] = DirectoryHandle(directory, number, names, self._listings, self._clock)
             if len(self._unopened) > _UNOPENED:
                 self._unopened.popitem(last=False)[1].release()
@@ -139,8 +145,8 @@ class DirectoryHandles:
 
 
 def _version(names: Names) -> int:
-    """0: it is not known whether two listings are the same."""
-    return names.version if isinstance(names, Snapshot) else 0
+    """0: it is not known whether two listings are the same, or there are too many names."""
+    return names.version if isinstance(names, Snapshot) and names.at_most < PLACES - _DOTS else 0
 
 
 def _walk(names: Names, start: int) -> Iterator[tuple[int, bytes, int, bool]]:

@@ -154,6 +154,10 @@ class Entries:
             self.own += 1
             self.version = next(_versions)
 
+    def moved(self) -> None:
+        """The directory has another one above it now, which a listing tells too."""
+        self.version = next(_versions)
+
     def is_own(self, name: bytes) -> bool:
         """Whether the node under *name* is more than what the index says."""
         return self._position(name) < 0
@@ -223,9 +227,10 @@ class Entries:
 
 class Snapshot:
     """The names of a directory at one moment, in no order that matters but always the same one: first those of the
-    index, by position, then the others by name. *version*: of the entries; equal versions list the same."""
+    index, by position, then the others by name. *version*: of the entries; equal versions list the same. *at_most*:
+    so many names there may be."""
 
-    __slots__ = ("_first", "_gone", "_index", "_nodes", "_own", "version")
+    __slots__ = ("_first", "_gone", "_index", "_nodes", "_own", "at_most", "version")
 
     def __init__(
         self, index: DirectoryIndex, first: int, gone: set[bytes], nodes: dict[bytes, Node], version: int
@@ -236,6 +241,7 @@ class Snapshot:
         self._nodes: dict[bytes, Node] = nodes
         self._own: list[tuple[bytes, int, bool]] | None = None
         self.version: Final = version
+        self.at_most: Final = len(index) + len(nodes)
 
     def __len__(self) -> int:
         return len(self._index) - len(self._gone) + len(self._others())

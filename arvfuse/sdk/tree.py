@@ -101,6 +101,8 @@ class Tree:
         entries.add(name, node)
         self.loaded += 1
         node.parent, node.name = parent, name
+        if isinstance(node, DirNode) and node.entries is not None:
+            node.entries.moved()
         self._touched(parent, mtime_ns)
 
     def detach(self, parent: DirNode, name: bytes, mtime_ns: int) -> Node:

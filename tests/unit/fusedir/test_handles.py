@@ -148,4 +148,32 @@ def test_a_handle_that_begins_anew_is_of_the_new_version(mounted: Mounted) -> No
     last = list(now(mounted.ops.readdir(handle, 0)))[-1].cookie
     assert list(now(mounted.ops.readdir(handle, last))) == []
     mounted.ops.releasedir(handle)
-    assert keeping(mounted) == KEPT
+    assert [keeping(mounted), keeping(mounted)] == [NEW, KEPT]
+
+
+def test_a_place_says_of_which_version_it_is(mounted: Mounted) -> None:
+    old, new = (list(now(mounted.ops.readdir(now(mounted.ops.opendir(1)), 0))) for _ in range(2))
+    assert old == new
+    mounted.ops.unlink(1, b"f00")
+    handle = now(mounted.ops.opendir(1))
+    new = list(now(mounted.ops.readdir(handle, 0)))
+    assert not {each.cookie for each in old} & {each.cookie for each in new}
+    for at, each in enumerate(new):
+        assert list(now(mounted.ops.readdir(handle, each.cookie))) == new[at + 1 :]
+        assert 0 < each.cookie < 1 << 31
+
+
+def test_a_handle_may_go_while_it_is_read_anew(tmp_path: Path) -> None:
+    mounted = Mounted(tmp_path, root=lambda engine: engine.workspace.open_tree(None, Manifest(b"")))
+    mounted.write_file(1, b"f", b"")
+    listings = Listings(60.0)
+    names: Names = now(mounted.ops.root.listing())
+    handle = DirectoryHandle(mounted.ops.root, 1, names, listings, mounted.engine.clock)
+    other = DirectoryHandle(mounted.ops.root, 1, names, listings, mounted.engine.clock)
+    mounted.write_file(1, b"g", b"")
+    again: Names = now(mounted.ops.root.listing())
+    handle.release()
+    assert [each.name for each in handle._again(again)] == [b".", b"..", b"f", b"g"]
+    other.release()
+    assert repr(listings) == "<Listings 0 kept, 0 being read>"
+    mounted.close()
