@@ -17,6 +17,7 @@ import select
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -38,7 +39,9 @@ READ_LATER: Final = (
     "arvfuse.backend.lookups",
     "arvfuse.backend.sweeping",
     "arvfuse.sdk.commit",
+    "arvfuse.sdk.hashahead",
     "arvfuse.sdk.repacking",
+    "hashlib",
 )
 """Modules that a backend reads when it is asked for what they do, so that a mount need not wait for them."""
 
@@ -83,6 +86,7 @@ class Backend:
         else:
             waiting = mountdirs.waiting(self._parts.directory)
             self._tell_supervisor({"told": "recovered", "waiting": list(waiting), "draining": [], "results": []})
+            self._lookup_pool.submit(_read_later)
         try:
             while self._serve_once():
                 pass
@@ -224,7 +228,7 @@ class Backend:
             log.exception("recovery of dead mounts failed; they are kept")
         told = {"waiting": [], "draining": list(draining), "results": [encode_recovered(result) for result in results]}
         self._tell_supervisor({"told": "recovered", **told})
-        self._lookup_pool.submit(self._open_lookups)
+        self._lookup_pool.submit(_read_later)
         self._lookup_pool.submit(self._sweep)
 
     def _sweep(self) -> None:
@@ -246,6 +250,15 @@ class Backend:
 
     def _committer_failed(self) -> None:
         os.eventfd_write(self._failed_fd, 1)
+
+
+def _read_later() -> None:
+    """Now that nobody waits: of the version that runs, whatever is installed later."""
+    for module in READ_LATER:
+        try:
+            import_module(module)
+        except Exception:  # whoever needs it is told then
+            log.exception("%s cannot be read", module)
 
 
 def encode_recovered(result: Recovered) -> Message:

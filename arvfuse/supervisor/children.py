@@ -82,6 +82,7 @@ class Processes:
         self._mounting: Final = mounting
         self._settings: Final = settings
         self._keep: Final = frozenset(keep)
+        self._backends = 0  # that were started
 
     def start_engine(self, supervisor: Channel) -> Child:
         """Fork the engine. *supervisor*: its end of the conversation."""
@@ -121,6 +122,9 @@ class Processes:
         from arvfuse.backend.server import Backend, Serving
 
         importlib.import_module("arvfuse.catalogs.sqlite")  # which open_parts() needs
+        if self._backends:
+            self.prepare_end()
+        self._backends += 1
 
         def body() -> int:
             os.nice(BACKEND_NICENESS)
@@ -159,7 +163,10 @@ class Processes:
         from arvfuse.backend.server import READ_LATER
 
         for module in ("shutil", "subprocess", *READ_LATER):
-            importlib.import_module(module)
+            try:
+                importlib.import_module(module)
+            except Exception:  # a mount that runs does not end because its files are being replaced
+                log.exception("%s cannot be read", module)
 
     def start_unmount(self, *mountpoints: Path, lazy: bool) -> subprocess.Popen[str]:
         """Execute the helper that unmounts *mountpoints* (ours if none are named); what it says is on its standard

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import importlib
 import logging
 import sys
 import threading
@@ -305,9 +306,12 @@ class EngineProcess:
         self._served.add(0, Served(operations, notifier, lambda: driver.tick(bound_s), driver.close))
         self._housekeeper.start(self._served)
         self._tell({"told": "mounted"})
+        reading = threading.Thread(target=_read_later, name="read-later")
+        reading.start()
         try:
             driver.serve(operations)
         finally:
+            reading.join()
             self._tell({"told": "unmounted"})
             self._served.end(0)
         left = self._commit_all() if self._settings.read_write else []
@@ -476,3 +480,12 @@ def boot_id() -> bytes:
 
 def _names(trees: Sequence[LiveTree], why: str) -> list[str]:
     return [f"{tree.record.name if tree.record else tree.no} ({tree.uuid}): {why}" for tree in trees]
+
+
+def _read_later() -> None:
+    """What a read needs, and a mount that becomes ready does not: of the version that runs, whatever happens to it."""
+    for module in ("hashlib", "sqlite3"):
+        try:
+            importlib.import_module(module)
+        except Exception:  # whoever needs it is told then
+            log.exception("%s cannot be read", module)
