@@ -32,15 +32,18 @@ def data(run: Run) -> None:
     touched = run.count(4000)
     with run.compare("data", run.all((big + small) // MIB + 128)) as (comparison, places):
         at: dict[str, Path] = {}
+        apart: dict[str, Path] = {}
+        where = {"a": at, "b": apart}
         sizes = {"a": big, "b": small}
         tags: dict[tuple[str, str], int] = {}
 
         def begin(place: Place, turn: int) -> None:
             at[place.name] = place.fresh(f"data{turn}")
+            apart[place.name] = place.fresh(f"small{turn}")  # from a file of thousands of scattered pieces
 
         def write(row: str, name: str, size: int, step: int) -> Step:
             def one(place: Place, _turn: int) -> None:
-                directory, tag = at[place.name], work.next_tag()
+                directory, tag = where[name][place.name], work.next_tag()
                 tags[place.name, name] = tag
                 supply(2 * size)
                 place.start_cpu()
@@ -54,7 +57,7 @@ def data(run: Run) -> None:
             row: str, name: str, step: int, offsets: Sequence[int], written: int | None, *, cold: bool, unit: str = ""
         ) -> Step:
             def one(place: Place, _turn: int) -> None:
-                directory = at[place.name]
+                directory = where[name][place.name]
                 if cold:
                     place.cold(directory)
                     supply(sizes[name])
@@ -78,6 +81,7 @@ def data(run: Run) -> None:
 
         def end(place: Place, _turn: int) -> None:
             place.clear(at[place.name])
+            place.clear(apart[place.name])
 
         in_turns(
             places,
