@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _IDLE_S: Final = 1.0
-_START_S: Final = 0.2
+_START_S: Final = 0.2  # until the committer is read though nobody has told or asked anything
 
 
 class Committing:
@@ -118,7 +118,7 @@ class Committing:
         try:
             with self._changed:  # nothing to do yet: whoever tells that the mount can be made goes first
                 self._changed.wait_for(lambda: self._jobs or self._closing or self._told, _START_S)
-            from arvfuse.sdk.commit import Committer  # server.READ_LATER
+            from arvfuse.sdk.commit import Committer  # see later
             from arvfuse.sdk.hashahead import HashingAhead
 
             committer = Committer(

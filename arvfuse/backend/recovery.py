@@ -36,7 +36,7 @@ class Recovered(NamedTuple):
 
 def recover_log(parts: Parts, path: Path, mount: MountId) -> Recovered:
     """Commit what the log in *path* holds, whose writer is dead. Everything stays where it is."""
-    from arvfuse.sdk.commit import Committer  # server.READ_LATER: most mounts find nothing dead
+    from arvfuse.sdk.commit import Committer  # see later: most mounts find nothing dead
 
     pool = PutPool()
     try:

@@ -17,11 +17,10 @@ import select
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from arvfuse.backend import mountdirs
+from arvfuse.backend import later, mountdirs
 from arvfuse.backend.committing import Committing
 from arvfuse.backend.feedpump import FeedPump
 from arvfuse.backend.messages import Channel, Message, encode_error
@@ -34,16 +33,6 @@ if TYPE_CHECKING:
     from arvfuse.backend.lookups import Lookups
 
 log = logging.getLogger(__name__)
-
-READ_LATER: Final = (
-    "arvfuse.backend.lookups",
-    "arvfuse.backend.sweeping",
-    "arvfuse.sdk.commit",
-    "arvfuse.sdk.hashahead",
-    "arvfuse.sdk.repacking",
-    "hashlib",
-)
-"""Modules that a backend reads when it is asked for what they do, so that a mount need not wait for them."""
 
 _LOOKUP_THREADS: Final = 2
 DRAINING_WAIT_S: Final = 10.0
@@ -86,7 +75,7 @@ class Backend:
         else:
             waiting = mountdirs.waiting(self._parts.directory)
             self._tell_supervisor({"told": "recovered", "waiting": list(waiting), "draining": [], "results": []})
-            self._lookup_pool.submit(_read_later)
+            self._lookup_pool.submit(later.read_modules, later.BACKEND)
         try:
             while self._serve_once():
                 pass
@@ -163,7 +152,7 @@ class Backend:
             return self._status()
         if op == "repack":
             temporary = self._serving.directory / "spool" / f"repack{next(self._repacks)}"
-            from arvfuse.sdk.repacking import repack  # READ_LATER
+            from arvfuse.sdk.repacking import repack  # see later
 
             return {"files": repack(self._parts.store, temporary, args["files"])}
         return self._open_lookups().answer(op, args, again=again)
@@ -171,7 +160,7 @@ class Backend:
     def _open_lookups(self) -> Lookups:
         with self._opening:
             if self._lookups is None:
-                from arvfuse.backend.lookups import Lookups  # READ_LATER
+                from arvfuse.backend.lookups import Lookups  # see later
 
                 self._lookups = Lookups(self._parts.catalog, self._serving.directory)
             return self._lookups
@@ -228,12 +217,12 @@ class Backend:
             log.exception("recovery of dead mounts failed; they are kept")
         told = {"waiting": [], "draining": list(draining), "results": [encode_recovered(result) for result in results]}
         self._tell_supervisor({"told": "recovered", **told})
-        self._lookup_pool.submit(_read_later)
+        self._lookup_pool.submit(later.read_modules, later.BACKEND)
         self._lookup_pool.submit(self._sweep)
 
     def _sweep(self) -> None:
         """Remove old indexes; with the threads of look-ups, as it takes one of them for a second once a day."""
-        from arvfuse.backend.sweeping import sweep  # READ_LATER
+        from arvfuse.backend.sweeping import sweep  # see later
 
         removed = sweep(
             self._parts.directory / "manifests", now_ns=self._parts.clock.time_ns(), is_over=self._ending.is_set
@@ -250,15 +239,6 @@ class Backend:
 
     def _committer_failed(self) -> None:
         os.eventfd_write(self._failed_fd, 1)
-
-
-def _read_later() -> None:
-    """Now that nobody waits: of the version that runs, whatever is installed later."""
-    for module in READ_LATER:
-        try:
-            import_module(module)
-        except Exception:  # whoever needs it is told then
-            log.exception("%s cannot be read", module)
 
 
 def encode_recovered(result: Recovered) -> Message:

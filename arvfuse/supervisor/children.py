@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from arvfuse.backend import later
 from arvfuse.backend.messages import Channel, encode_error
 from arvfuse.clock import SystemClock
 from arvfuse.drivers import unmounting
@@ -82,7 +83,7 @@ class Processes:
         self._mounting: Final = mounting
         self._settings: Final = settings
         self._keep: Final = frozenset(keep)
-        self._backends = 0  # that were started
+        self._has_started = False  # a backend
 
     def start_engine(self, supervisor: Channel) -> Child:
         """Fork the engine. *supervisor*: its end of the conversation."""
@@ -122,9 +123,9 @@ class Processes:
         from arvfuse.backend.server import Backend, Serving
 
         importlib.import_module("arvfuse.catalogs.sqlite")  # which open_parts() needs
-        if self._backends:
+        if self._has_started:
             self.prepare_end()
-        self._backends += 1
+        self._has_started = True
 
         def body() -> int:
             os.nice(BACKEND_NICENESS)
@@ -160,13 +161,7 @@ class Processes:
     def prepare_end(self) -> None:
         """Read what only the end of a mount and the next backend need: when nobody waits for it, before anything has
         failed, and of the version that runs."""
-        from arvfuse.backend.server import READ_LATER
-
-        for module in ("shutil", "subprocess", *READ_LATER):
-            try:
-                importlib.import_module(module)
-            except Exception:  # a mount that runs does not end because its files are being replaced
-                log.exception("%s cannot be read", module)
+        later.read_modules(("shutil", "subprocess", *later.BACKEND))
 
     def start_unmount(self, *mountpoints: Path, lazy: bool) -> subprocess.Popen[str]:
         """Execute the helper that unmounts *mountpoints* (ours if none are named); what it says is on its standard

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import importlib
 import logging
 import sys
 import threading
@@ -21,6 +20,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
+from arvfuse.backend import later
 from arvfuse.backend.link import BackendLink
 from arvfuse.backend.messages import Channel, Message, decode_record, encode_error
 from arvfuse.drivers import unmounting
@@ -306,7 +306,7 @@ class EngineProcess:
         self._served.add(0, Served(operations, notifier, lambda: driver.tick(bound_s), driver.close))
         self._housekeeper.start(self._served)
         self._tell({"told": "mounted"})
-        reading = threading.Thread(target=_read_later, name="read-later")
+        reading = threading.Thread(target=later.read_modules, args=(later.ENGINE,), name="read-later")
         reading.start()
         try:
             driver.serve(operations)
@@ -480,12 +480,3 @@ def boot_id() -> bytes:
 
 def _names(trees: Sequence[LiveTree], why: str) -> list[str]:
     return [f"{tree.record.name if tree.record else tree.no} ({tree.uuid}): {why}" for tree in trees]
-
-
-def _read_later() -> None:
-    """What a read needs, and a mount that becomes ready does not: of the version that runs, whatever happens to it."""
-    for module in ("hashlib", "sqlite3"):
-        try:
-            importlib.import_module(module)
-        except Exception:  # whoever needs it is told then
-            log.exception("%s cannot be read", module)

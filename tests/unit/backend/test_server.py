@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from importlib import import_module
 
 import pytest
 
@@ -12,7 +11,7 @@ from arvfuse.backend import mountdirs
 from arvfuse.backend.link import BackendLink
 from arvfuse.backend.messages import Channel
 from arvfuse.backend.recovery import Recovered
-from arvfuse.backend.server import DRAINING_WAIT_S, READ_LATER, Backend, Serving, encode_recovered
+from arvfuse.backend.server import DRAINING_WAIT_S, Backend, Serving, encode_recovered
 from arvfuse.clock import SystemClock
 from arvfuse.errors import NoSuchRecord
 from arvfuse.model.collections import MountId
@@ -171,8 +170,3 @@ def test_a_recovery_as_a_value():
     result = Recovered(mount=MountId("m"), committed=("a",), left=("b: c",))
     assert encode_recovered(result) == {"mount": "m", "committed": ["a"], "quarantined": [], "left": ["b: c"]}
     assert DRAINING_WAIT_S == 10
-
-
-@pytest.mark.parametrize("name", READ_LATER)
-def test_what_is_read_later_is_there(name):
-    assert import_module(name).__name__ == name

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from arvfuse.backend.server import READ_LATER
+from arvfuse.backend import later
 from arvfuse.model.collections import MountId
 from arvfuse.settings import Settings
 from arvfuse.supervisor.children import BACKEND_NICENESS, Child, Processes, fork
@@ -113,7 +113,7 @@ print(*sys.modules)
     engine = "import arvfuse.supervisor.engine, arvfuse.drivers.kernel.driver, arvfuse.backend.parts"
     backend = "import arvfuse.backend.server, arvfuse.backend.parts, arvfuse.catalogs.sqlite"
     idle = {"asyncio", "dataclasses", "hashlib", "inspect", "lzma", "shutil", "subprocess"}
-    for rest, more in ((engine, {"sqlite3", "arvfuse.sdk.commit"}), (backend, {"arvfuse.model.merge", *READ_LATER})):
+    for rest, more in ((engine, {"sqlite3", "arvfuse.sdk.commit"}), (backend, {"arvfuse.model.merge", *later.BACKEND})):
         read = set(in_a_process(tmp_path, code.format(rest=rest)).split())
         assert "arvfuse.supervisor.launch" in read
         assert not read & (idle | more)
@@ -122,13 +122,13 @@ print(*sys.modules)
 def test_what_comes_later_is_read_before_anyone_may_need_it(tmp_path):
     code = """
 import sys
-from arvfuse.backend.server import READ_LATER
+from arvfuse.backend import later
 from arvfuse.settings import Settings
 from arvfuse.supervisor.children import Processes
 processes = Processes(None, Settings(store=None), ())
 processes.prepare_mount()
 print("ctypes" in sys.modules, "arvfuse.sdk.commit" in sys.modules)
 processes.prepare_end()
-print({"shutil", "subprocess", *READ_LATER} - set(sys.modules))
+print({"shutil", "subprocess", *later.BACKEND} - set(sys.modules))
 """
     assert in_a_process(tmp_path, code).splitlines() == ["True False", "set()"]
