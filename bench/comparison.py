@@ -85,10 +85,8 @@ def running(subjects: Sequence[Subject], top: Path) -> Iterator[list[Place]]:
             directory = top / subject.name.replace(" ", "-")
             directory.mkdir(parents=True)
             place = stack.enter_context(subject.run(directory))
-            if place.name not in (OURS, LLFUSE):
-                place.top = (
-                    place.top / HOME
-                )  # as deep as our collections: each name of a path costs the same everywhere
+            if place.name not in (OURS, LLFUSE):  # as deep as our collections: each name of a path costs
+                place.top = place.top / HOME
                 place.top.mkdir()
             places.append(place)
         yield places

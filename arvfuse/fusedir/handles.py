@@ -68,8 +68,9 @@ class DirectoryHandle:
 
     def _from(self, cookie: int) -> Iterator[Listed]:
         names = self._names
-        salt = salt_of(_version(names))
-        begin = cookie % PLACES if _version(names) else cookie
+        version = _version(names)
+        salt = salt_of(version)
+        begin = cookie % PLACES if version else cookie
         if begin < 1:
             yield Listed(b".", self.no, True, salt + 1)
         if begin < _DOTS:

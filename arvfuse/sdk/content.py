@@ -374,8 +374,9 @@ class ContentTree(LoggedTree):
         block.finish()
         block.advance(Event.SEAL)
         self.bind(file)
-        flags = (records.ORPHAN if file.parent is None else 0) | (records.REWRITTEN if block.rewritten else 0)
-        block.seal_seq = self.log(records.Seal(file.no, block.no, _joined(ranges)), flags=flags)
+        flags = records.REWRITTEN if block.rewritten else 0
+        seal = records.Seal(file.no, block.no, _joined(ranges))
+        block.seal_seq = self.log(seal, orphan=file.parent is None, flags=flags)
         self.shared.sealed_seq = block.seal_seq
 
     def _take_unused_locked(self, file: FileNode) -> list[BufferBlock]:

@@ -29,12 +29,8 @@ def program(tmp_path: Path) -> Program:
 
 @pytest.fixture
 def both(program: Program) -> Iterator[tuple[Path, Path]]:
-    """One collection in two writable mounts of a store."""
-    (program.place / "other").mkdir()
-    with program.mounted(*RW) as here, program.mounted(*RW, mountpoint=program.place / "other") as there:
-        (there / "home" / "c").mkdir()
-        eventually(lambda: (here / "home" / "c").is_dir())
-        yield here / "home" / "c", there / "home" / "c"
+    with program.mounted_twice(*RW) as places:
+        yield places
 
 
 def test_c2_a_file_changed_elsewhere_is_another_one(both: tuple[Path, Path]) -> None:

@@ -32,12 +32,8 @@ def collection(program: Program) -> Iterator[Path]:
 
 @pytest.fixture
 def both(program: Program) -> Iterator[tuple[Path, Path]]:
-    """One collection in two writable mounts of a store."""
-    (program.place / "other").mkdir()
-    with program.mounted(*RW) as here, program.mounted(*RW, mountpoint=program.place / "other") as there:
-        (there / "home" / "c").mkdir()
-        eventually(lambda: (here / "home" / "c").is_dir())
-        yield here / "home" / "c", there / "home" / "c"
+    with program.mounted_twice(*RW) as places:
+        yield places
 
 
 @contextmanager
@@ -51,8 +47,7 @@ def opened(path: Path) -> Iterator[int]:
 
 def answered(program: Program, top: Path) -> int:
     """Requests of the mount so far."""
-    status = json.loads(program.run("status", "--json", top, check=0).stdout)
-    return int(status["mounts"][0]["engine"]["driver"]["requests"])
+    return int(program.status(top)["engine"]["driver"]["requests"])
 
 
 def test_a_listing_that_is_kept_costs_two_requests(program: Program, collection: Path) -> None:

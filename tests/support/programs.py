@@ -95,6 +95,16 @@ class Program:
             kill(processes)
             mounts.forget(place)
 
+    @contextmanager
+    def mounted_twice(self, *options: str) -> Iterator[tuple[Path, Path]]:
+        """One collection in two writable mounts of the store: (here, there)."""
+        other = self.place / "other"
+        other.mkdir()
+        with self.mounted(*options) as here, self.mounted(*options, mountpoint=other) as there:
+            (there / "home" / "c").mkdir()
+            eventually(lambda: (here / "home" / "c").is_dir())
+            yield here / "home" / "c", there / "home" / "c"
+
     def status(self, mountpoint: Path | None = None) -> dict[str, Any]:
         """What the mount says of itself."""
         done = self.run("status", "--json", mountpoint or self.mountpoint, check=0)
