@@ -2,14 +2,18 @@
 
 Small data (inline in the log) are joined into blocks of up to 64 MiB, in path order. Tails of files that grow slowly
 are joined with the segments before them by doubling, so a byte is copied a logarithmic number of times; a piece of
-64 MiB that became complete, or that consists of more than 1,024 segments, is rewritten as one block, so cuts stay
-where ``put`` makes them. Sealed buffer blocks are stored by the put threads; here their segments are only replaced.
+64 MiB that became complete is rewritten as one block, so cuts stay where ``put`` makes them. So are pieces of more than
+1,024 segments, the most cut up first, but only while the file has more than 16,384, or when the piece lies in more than
+128 blocks: a few thousand pages written here and there cost a commit what they hold, not all that lies between them,
+and a text that names 16,384 segments is small. Sealed buffer blocks are stored by the put threads; here their segments
+are only replaced.
 All bytes move through the ports; afterwards every segment of the tree is a locator or a hole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -23,7 +27,9 @@ from arvfuse.sdk.putpool import Pool, Stored, put_parts
 from arvfuse.sdk.replica import ReplicaTree
 
 PACK_BELOW: Final = 1 << 20  # a run of new bytes shorter than this shares a block with others
-MANY_SEGMENTS: Final = 1024
+MANY_SEGMENTS: Final = 1024  # of a piece
+MOST_SEGMENTS: Final = 16 * MANY_SEGMENTS  # of a file
+MANY_BLOCKS: Final = 128
 _READ_BYTES: Final = 4 << 20
 _NEAR_BYTES: Final = 16 << 10  # what lies between records of the log that are read together, at most
 _TOGETHER_BYTES: Final = 1 << 20
@@ -144,8 +150,10 @@ def plan(file: FileNode) -> tuple[list[Unit[FileNode]], set[int]]:
     """(units to be packed, buffer blocks that are stored as they are) of a file."""
     units: list[Unit[FileNode]] = []
     direct: set[int] = set()
-    for run in runs(file.segments):
-        join = _join_from(run, file)
+    found = list(runs(file.segments))
+    crowded = _crowded(found)
+    for number, run in enumerate(found):
+        join = 0 if number in crowded else _join_from(run, file)
         for index, segment in enumerate(run[:join]):
             if segment.ref == LOG:
                 previous = units[-1] if units and index and units[-1].segments[-1] is run[index - 1] else None
@@ -217,12 +225,13 @@ def _read_log(near: list[tuple[int, int]], fetch: Fetch) -> Iterator[bytes | mem
 
 
 def block_entries(block: int, stored: Stored) -> list[Entry]:
-    """Where the live ranges of a stored buffer block went."""
+    """Where the live ranges of a stored buffer block went, by their offset in it."""
     rows: list[Entry] = []
     at = 0
     for offset, length in stored.ranges:
         rows.append((block, offset, length, stored.locator, at))
         at += length
+    rows.sort(key=_offset_of)
     return rows
 
 
@@ -236,35 +245,55 @@ def _is_local(file: FileNode) -> bool:
 def runs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
     """Maximal neighbouring segments without holes, inside one piece each."""
     run: list[Segment] = []
-    for segment in segments:
-        for part in _cut(segment):
-            if run and (part.ref == HOLE or part.start % BLOCK_BYTES == 0):
-                yield run
-                run = []
-            if part.ref != HOLE:
-                run.append(part)
+    for part in _pieces(segments):
+        if run and (part.ref == HOLE or part.start % BLOCK_BYTES == 0):
+            yield run
+            run = []
+        if part.ref != HOLE:
+            run.append(part)
     if run:
         yield run
 
 
-def _cut(segment: Segment) -> Iterator[Segment]:
-    """The segment, cut where a piece of the file ends."""
-    start, length, ref, offset = segment
-    while length:
-        part = min(length, BLOCK_BYTES - start % BLOCK_BYTES)
-        yield Segment(start, part, ref, offset)
-        start, length = start + part, length - part
-        if ref != HOLE:
-            offset += part
+def _pieces(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """The segments, cut where a piece of the file ends."""
+    for segment in segments:
+        start, length, ref, offset = segment
+        if start % BLOCK_BYTES + length <= BLOCK_BYTES:
+            yield segment
+            continue
+        while length:
+            part = min(length, BLOCK_BYTES - start % BLOCK_BYTES)
+            yield Segment(start, part, ref, offset)
+            start, length = start + part, length - part
+            if ref != HOLE:
+                offset += part
+
+
+def _crowded(found: Sequence[list[Segment]]) -> set[int]:
+    """Which of a file's runs are rewritten because they are in too many segments or blocks."""
+    many = [number for number, run in enumerate(found) if len(run) > MANY_SEGMENTS and _has_local(run)]
+    count = sum(map(len, found))
+    chosen: set[int] = set()
+    for number in sorted(many, key=lambda number: -len(found[number])):
+        run = found[number]
+        if count > MOST_SEGMENTS or len({segment.ref for segment in run}) > MANY_BLOCKS:
+            chosen.add(number)
+            count -= len(run) - 1
+    return chosen
+
+
+def _has_local(run: list[Segment]) -> bool:
+    return any(isinstance(segment.ref, int) for segment in run)
 
 
 def _join_from(run: list[Segment], file: FileNode) -> int:
     """The index from which the run's segments become one; len(run) if none do."""
-    if len(run) == 1 or not any(isinstance(s.ref, int) for s in run):
+    if len(run) == 1 or not _has_local(run):
         return len(run)
     end = run[-1].start + run[-1].length
     whole = run[0].start % BLOCK_BYTES == 0 and end % BLOCK_BYTES == 0
-    if (whole and file.base_size < end) or len(run) > MANY_SEGMENTS:
+    if whole and file.base_size < end:
         return 0
     if isinstance(run[-1].ref, str) or end != file.size:
         return len(run)
@@ -280,23 +309,27 @@ def _replace(file: FileNode, places: list[tuple[Segment, str, int]], where: dict
     """Let the file's segments say where their bytes are now."""
     parts: list[tuple[int, Ref, int]] = []
     packed = {segment.start: (segment.length, locator, at) for segment, locator, at in places}
-    for whole in file.segments:
-        for segment in _cut(whole):
-            if segment.start in packed:
-                parts.append(packed[segment.start])
-            elif isinstance(segment.ref, int) and segment.ref > 0:
-                parts.extend(_look_up(segment, where[segment.ref]))
-            else:
-                parts.append((segment.length, segment.ref, segment.offset))
+    for start, length, ref, offset in _pieces(file.segments):
+        if start in packed:
+            parts.append(packed[start])
+        elif isinstance(ref, int) and ref > 0:
+            parts.extend(_look_up(ref, offset, length, where[ref]))
+        else:
+            parts.append((length, ref, offset))
     file.segments = SegmentMap(parts)
 
 
-def _look_up(segment: Segment, rows: list[Entry]) -> Iterator[tuple[int, Ref, int]]:
-    start, left = segment.offset, segment.length
-    for _, first, length, locator, offset in rows:
-        if left and first <= start < first + length:
-            part = min(left, first + length - start)
-            yield part, locator, offset + start - first
-            start += part
-            left -= part
-    assert not left, f"block {segment.ref} was sealed without bytes that a file uses"
+def _look_up(block: int, offset: int, length: int, rows: list[Entry]) -> Iterator[tuple[int, Ref, int]]:
+    """Where the bytes of *block* went. *rows*: of block_entries()."""
+    number = bisect_right(rows, offset, key=_offset_of) - 1
+    while length:
+        assert 0 <= number < len(rows), f"block {block} was sealed without bytes that a file uses"
+        _, first, held, locator, at = rows[number]
+        assert offset < first + held, f"block {block} was sealed without bytes that a file uses"
+        part = min(length, first + held - offset)
+        yield part, locator, at + offset - first
+        offset, length, number = offset + part, length - part, number + 1
+
+
+def _offset_of(row: Entry) -> int:
+    return row[1]

@@ -20,7 +20,17 @@ def small_sizes() -> Iterator[None]:
     sizes: list[tuple[Any, dict[str, int]]] = [
         (content, {"SMALL_BYTES": SMALL, "INLINE_PARTS": 3, "BLOCK_BYTES": PIECE}),
         (live, {"EARLY_SEAL_BYTES": 1500}),
-        (pack, {"PACK_BELOW": SMALL, "MANY_SEGMENTS": 6, "BLOCK_BYTES": PIECE, "_READ_BYTES": 700}),
+        (
+            pack,
+            {
+                "PACK_BELOW": SMALL,
+                "MANY_SEGMENTS": 6,
+                "MOST_SEGMENTS": 12,
+                "MANY_BLOCKS": 4,
+                "BLOCK_BYTES": PIECE,
+                "_READ_BYTES": 700,
+            },
+        ),
         (repacking, {"PACK_BELOW": SMALL}),
         (tree_module, {"BLOCK_BYTES": PIECE}),
         (hashahead, {"BEGIN_BYTES": 300, "STEP_BYTES": 1000, "GRAIN_BYTES": 1}),

@@ -17,7 +17,9 @@ from arvfuse.model.records import Base
 from arvfuse.sdk.moved import Entry
 from arvfuse.sdk.nodes import FileNode
 from arvfuse.sdk.pack import (
+    MANY_BLOCKS,
     MANY_SEGMENTS,
+    MOST_SEGMENTS,
     PACK_BELOW,
     Packer,
     Unit,
@@ -98,13 +100,37 @@ def test_a_rewrite_in_a_piece_that_was_complete_before_is_not_a_reason_to_copy_i
     assert planned(*parts, base_size=2 * BLOCK_BYTES) == ([], {7})
 
 
-def test_a_piece_of_very_many_segments_is_rewritten() -> None:
-    parts: list[Part] = [(10, (A, B)[number % 2], 0) for number in range(MANY_SEGMENTS - 1)]
-    parts += [(10, LOG, 0), (10, A, 100)]
-    units, _ = planned(*parts, base_size=10 * len(parts))
-    assert [len(unit) for unit in units] == [MANY_SEGMENTS + 1]
-    units, _ = planned(*parts[1:], base_size=10 * len(parts))
-    assert [len(unit) for unit in units] == [1]
+def cut_up(count: int, *, blocks: int = 2) -> list[Part]:
+    """A piece of 64 MiB in *count* segments, of which one, of ten bytes, is in the log."""
+    stored = [f"{number:032x}+67108864" for number in range(blocks)]
+    parts: list[Part] = [(10, stored[number % blocks], 0) for number in range(count - 2)]
+    return [*parts, (10, LOG, 0), (BLOCK_BYTES - 10 * (count - 1), A, 100)]
+
+
+def lengths_of_units(*parts: Part) -> list[int]:
+    units, _ = planned(*parts, base_size=sum(part[0] for part in parts))
+    return [len(unit) for unit in units]
+
+
+def test_pages_written_here_and_there_copy_nothing_else() -> None:
+    assert lengths_of_units(*cut_up(MOST_SEGMENTS)) == [1]
+    assert lengths_of_units(*cut_up(MANY_SEGMENTS - 1, blocks=MANY_BLOCKS)) == [1]
+
+
+def test_of_a_file_of_very_many_segments_the_most_cut_up_pieces_are_rewritten() -> None:
+    worst, bad, small = cut_up(MOST_SEGMENTS - 200), cut_up(MANY_SEGMENTS + 5), cut_up(100)
+    assert lengths_of_units(*small, *bad, *worst) == [1, 1, MOST_SEGMENTS - 200]
+    more = [part for _ in range(16) for part in bad]
+    # Each that is rewritten takes 1,028 away: of 16 one is enough.
+    assert sorted(lengths_of_units(*more)) == [*[1] * 15, MANY_SEGMENTS + 5]
+    stored: list[Part] = [(length, B if ref == LOG else ref, offset) for length, ref, offset in more]
+    assert sorted(lengths_of_units(*stored, *bad)) == [MANY_SEGMENTS + 5]  # what is stored alone is not looked at
+
+
+def test_a_piece_that_lies_in_very_many_blocks_is_rewritten() -> None:
+    # The log counts as one; the last segment is of a block of its own.
+    assert lengths_of_units(*cut_up(MANY_SEGMENTS + 1, blocks=MANY_BLOCKS - 2)) == [1]
+    assert lengths_of_units(*cut_up(MANY_SEGMENTS + 1, blocks=MANY_BLOCKS)) == [MANY_SEGMENTS + 1]
 
 
 def test_a_segment_is_cut_where_a_piece_ends() -> None:
