@@ -106,7 +106,7 @@ class BlockTable:
         self._blocks: dict[int, BufferBlock] = {}  # guarded by: _lock
         self._next = 1  # guarded by: _lock
         self._idle: OrderedDict[int, BufferBlock] = OrderedDict()  # open, unused, oldest first; guarded by: _lock
-        self._left: list[Path] = []  # files of dropped blocks that could not be unlinked; guarded by: _lock
+        self._left: list[Path] = []  # files of dropped blocks; guarded by: _lock
 
     def new(self, file: FileNode, piece: int) -> BufferBlock:
         """A WRITABLE block with an empty spool file. NoSpace, StoreUnavailable."""
@@ -185,9 +185,9 @@ class BlockTable:
             surplus = [] if block.users else self._rest_locked(block)
         _close(surplus)
 
-    def drop(self, number: int) -> BufferBlock | None:
-        """Forget the block (DISCARD) and unlink its spool file; its former self. A file that cannot be unlinked is
-        left for unlink_left()."""
+    def drop(self, number: int, *, later: bool = False) -> BufferBlock | None:
+        """Forget the block (DISCARD) and unlink its spool file; its former self. A file that cannot be unlinked, or
+        is to be *later*, is left for unlink_left()."""
         with self._lock:
             block = self._blocks.get(number)
             if block is None:
@@ -195,12 +195,15 @@ class BlockTable:
             block.advance(Event.DISCARD)
             del self._blocks[number]
             surplus = [] if block.users else self._rest_locked(block)
+            if later:
+                self._left.append(block.path)
         _close(surplus)
-        self._unlink(block.path)
+        if not later:
+            self._unlink(block.path)
         return block
 
     def unlink_left(self) -> None:
-        """Try again to unlink the spool files that could not be."""
+        """Unlink the spool files that are to be now, and try again those that could not be."""
         with self._lock:
             left, self._left = self._left, []
         for path in left:

@@ -218,9 +218,9 @@ class Shared:
         for block in unused:
             self.discard(block)
 
-    def discard(self, block: BufferBlock) -> None:
-        """Drop a block that no segment refers to, with its spool file."""
-        if self.blocks.drop(block.no) is not None:
+    def discard(self, block: BufferBlock, *, later: bool = False) -> None:
+        """Drop a block that no segment refers to, with its spool file; *later*: that is left for unlink_left()."""
+        if self.blocks.drop(block.no, later=later) is not None:
             self._uncharge(block)
 
     def stored(self, number: int) -> None:

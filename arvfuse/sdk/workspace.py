@@ -149,10 +149,16 @@ class Workspace:
             buffered.advance(Event.FAILED)
 
     def take(self, outcomes: Sequence[Outcome]) -> list[NameChange]:
-        """Act on what a commit told; the names that a merge changed.
+        """take_in() and tidy()."""
+        changes = self.take_in(outcomes)
+        self.tidy()
+        return changes
+
+    def take_in(self, outcomes: Sequence[Outcome]) -> list[NameChange]:
+        """Act on what a commit told; the names that a merge changed. What nobody needs any more is left for tidy().
 
         StoreUnavailable, Damaged: a table cannot be read. Then nothing is covered, as if nobody had told us: the next
-        commit tells it again. Files that cannot be deleted are tried again by the next call."""
+        commit tells it again."""
         changes: list[NameChange] = []
         ours = [(tree, outcome) for outcome in outcomes if (tree := self._trees.get(outcome.tree)) is not None]
         for tree, outcome in ours:
@@ -184,10 +190,15 @@ class Workspace:
         for tree, outcome in ours:
             if outcome.effects and outcome.error is None:
                 changes.extend(take_effects(tree, outcome, self._read_directory))
+        return changes
+
+    def tidy(self) -> None:
+        """Delete what nobody needs any more of spool and log. Files that cannot be deleted are tried again by the next
+        call. Nobody should wait for it: to unlink a file of a thousand pieces can take a tenth of a second."""
         with self.shared.sharing:
             self._drop_unneeded()
             self._carry_forward()
-        return changes
+        self.shared.blocks.unlink_left()
 
     def _read_tables(self, outcomes: Iterable[Outcome]) -> dict[str, Moved]:
         """What *outcomes* tell of moved bytes, by the name of the table."""
@@ -241,8 +252,7 @@ class Workspace:
             owner = block.file.tree
             covered = isinstance(owner, LiveTree) and (owner.no not in self._trees or block.seal_seq <= owner.asof)
             if block.state in (State.COMMITTED, State.ERROR) and block.no not in used and covered:
-                self.shared.discard(block)
-        self.shared.blocks.unlink_left()
+                self.shared.discard(block, later=True)
         kept: set[int] = set()  # trees that were closed with changes: a reader needs their records without a gap
         files = {self.log.file_of(address) for address in data}
         with _reported():

@@ -302,6 +302,7 @@ class Housekeeper:
                 asked.done.set_exception(NotCommitted("; ".join(theirs)))
             else:
                 asked.done.set_result(outcomes)
+        self._workspace.tidy()
 
     def _failed(self, started: float, why: str) -> None:
         log.warning("not committed, tried again in %g s: %s", self._retry_s, why)
@@ -357,10 +358,11 @@ class Housekeeper:
             self._take([outcome])
         except ArvfuseError as error:
             log.warning("%s: not refreshed: %s", tree.uuid, error)
+        self._workspace.tidy()
 
     def _take(self, outcomes: Sequence[Outcome]) -> None:
         """Act on *outcomes*; the kernel is told of names that a merge changed."""
-        for change in self._workspace.take(outcomes):
+        for change in self._workspace.take_in(outcomes):
             if self._shown is not None:
                 self._shown.name_changed(change.parent, change.name)
 

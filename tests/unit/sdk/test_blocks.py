@@ -105,6 +105,14 @@ def test_a_descriptor_stays_open_while_somebody_reads(table: BlockTable, monkeyp
     assert table.read(two.no, 0, 3) == b"abc"
 
 
+def test_a_dropped_block_can_leave_its_file_for_later(table: BlockTable) -> None:
+    block = filled(table)
+    assert table.drop(block.no, later=True) is block
+    assert (table.get(block.no), block.path.exists()) == (None, True)
+    table.unlink_left()
+    assert not block.path.exists()
+
+
 def test_few_descriptors_serve_many_blocks(table: BlockTable) -> None:
     blocks = [filled(table, b"block %d" % number) for number in range(IDLE_FILES + 3)]
     assert [block.no for block in blocks if block.fd < 0] == [1, 2, 3]

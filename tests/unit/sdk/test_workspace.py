@@ -87,6 +87,19 @@ def test_after_a_commit_nothing_refers_to_log_and_spool(host: Host, workspace: W
     assert list((host.directory / "spool").iterdir()) == []
 
 
+def test_what_a_commit_makes_useless_is_deleted_when_all_was_told(host: Host, workspace: Workspace) -> None:
+    tree = workspace.open_tree(None, None, kind="output")
+    file = put(tree, b"big", BIG)
+    _, seq = workspace.commit_point([tree])
+    outcomes = host._committer.commit([tree.no], seq)
+    workspace.take_in(outcomes)
+    assert (tree.dirty, [ref for _, ref, _ in file.parts() if not isinstance(ref, str)]) == (False, [])
+    assert len(list((host.directory / "spool").iterdir())) == 1
+    workspace.tidy()
+    assert list((host.directory / "spool").iterdir()) == []
+    assert bytes(tree.read(file, 0, len(BIG))) == BIG
+
+
 def test_full_log_files_go_when_all_of_them_is_covered(tmp_path: Path) -> None:
     host = make_host(tmp_path, spool_bytes=32 << 20)
     one, other = host.open_tree(None, None), host.open_tree(None, None)

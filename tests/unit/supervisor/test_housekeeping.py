@@ -99,6 +99,18 @@ def test_asking_for_what_is_clean_commits_nothing(house):
     assert done.result(0) == []
 
 
+def test_who_asked_is_told_before_anything_is_deleted(house, monkeypatch):
+    tree = house.new()
+    house.write(tree)
+    asked = house.keeper.commit([tree])
+    told = []
+    tidy = house.workspace.tidy
+    monkeypatch.setattr(house.workspace, "tidy", lambda: (told.append(asked.done()), tidy()))
+    house.step()
+    house.step()
+    assert told == [True]
+
+
 def test_a_failure_is_told_to_who_asked_and_tried_again_later_and_later(house):
     tree = house.new()
     house.write(tree)
