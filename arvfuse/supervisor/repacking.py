@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 IDLE_S: Final = 60.0
 _ROUND_BYTES: Final = 1 << 30  # of one request: what it stores is saved at once
 _LOOK_PAUSE_S: Final = 5.0
+_AT_ONCE: Final = 64  # segments; to look at more takes milliseconds, and requests would wait for it after each commit
 
 
 class _Asks(Protocol):
@@ -31,9 +32,12 @@ class _Asks(Protocol):
 
 
 class _Seen(NamedTuple):
+    """*sure*: that it is fragmented."""
+
     file: FileNode
     version: int
     at_s: float
+    sure: bool
 
 
 class Repacker:
@@ -56,8 +60,11 @@ class Repacker:
         for file in files:
             tree = live_tree(file)
             with tree.lock:
-                if file.parent is not None and not file.pristine and is_fragmented(file.parts()):
-                    self._seen[file.no] = _Seen(file, file.version, now)
+                if file.parent is None or file.pristine:
+                    continue
+                few = len(file.segments) <= _AT_ONCE
+                if not few or is_fragmented(file.parts()):
+                    self._seen[file.no] = _Seen(file, file.version, now, few)
 
     def step(self) -> None:
         """Ask for what is due, one request at a time."""
@@ -71,10 +78,18 @@ class Repacker:
             if seen.file.parent is None or seen.file.version != seen.version:
                 del self._seen[seen.file.no]  # the commit that covers what changed notes it again
             elif now - seen.at_s >= IDLE_S and (not chosen or size + seen.file.size <= _ROUND_BYTES):
+                if not seen.sure and not self._is_fragmented(seen.file):
+                    del self._seen[seen.file.no]
+                    continue
                 chosen.append(seen)
                 size += seen.file.size
         if chosen:
             self._ask(chosen)
+
+    @staticmethod
+    def _is_fragmented(file: FileNode) -> bool:
+        with live_tree(file).lock:
+            return is_fragmented(file.parts())
 
     def _ask(self, chosen: list[_Seen]) -> None:
         files = []

@@ -11,7 +11,7 @@ import pytest
 
 from arvfuse.errors import StoreUnavailable
 from arvfuse.sdk.nodes import FileNode
-from arvfuse.sdk.repacking import repack
+from arvfuse.sdk.repacking import is_fragmented, repack
 from arvfuse.stores.memory import MemoryStore
 from arvfuse.supervisor.repacking import IDLE_S, Repacker, unsettled
 from tests.support.clock import FakeClock
@@ -135,3 +135,30 @@ def test_a_round_has_a_limit(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(scene.asked[0][0]) == 1
     scene.answer()
     assert scene.step(6) == 1
+
+
+def test_a_file_of_many_segments_is_looked_at_when_it_is_due(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit's end looks at few segments: requests wait for whoever computes in their process."""
+    monkeypatch.setattr("arvfuse.supervisor.repacking._AT_ONCE", 6)
+    looked_at: list[int] = []
+
+    def look(parts: list[Any]) -> bool:
+        looked_at.append(len(parts))
+        return is_fragmented(parts)
+
+    monkeypatch.setattr("arvfuse.supervisor.repacking.is_fragmented", look)
+    cut_up = scene.fragmented(b"cut up")
+    looked_at.clear()
+    holes = scene.tree.create(scene.tree.root, b"holes")
+    for number in range(7):
+        scene.tree.write(holes, number * 4000, b"%d" % number)
+    scene.commit()
+    assert len(holes.parts()) == 13
+    assert looked_at == []
+    assert scene.step(IDLE_S + 1) == 1
+    assert sorted(looked_at) == [7, 13]
+    assert len(scene.asked[0][0]) == 1  # between holes there is nothing to join
+    scene.answer()
+    assert len(cut_up.parts()) == 1
+    assert scene.step(IDLE_S + 1) == 0
+    assert "0 files" in repr(scene.repacker)
