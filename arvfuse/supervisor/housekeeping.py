@@ -118,6 +118,7 @@ class Housekeeper:
         self._used_at: Final[dict[int, float]] = {}  # tree -> when it was seen in use
         self._repacker: Final = Repacker(link, clock, self._came_back)
         self._settled: Final[dict[int, str]] = {}  # tree -> the hash of the text on which it was settled last
+        self._stored: Final[set[int]] = set()  # blocks that the backend told of and remembers
 
     def __repr__(self) -> str:
         state = "committing" if self._in_flight else "waiting"
@@ -302,7 +303,7 @@ class Housekeeper:
                 asked.done.set_exception(NotCommitted("; ".join(theirs)))
             else:
                 asked.done.set_result(outcomes)
-        self._workspace.tidy()
+        self._tidy()
 
     def _failed(self, started: float, why: str) -> None:
         log.warning("not committed, tried again in %g s: %s", self._retry_s, why)
@@ -316,6 +317,7 @@ class Housekeeper:
     def _take_event(self, event: Message) -> None:
         kind = event["event"]
         if kind == "stored":
+            self._stored.add(event["block"])
             self._workspace.stored(event["block"])
         elif kind == "failed":
             self._workspace.failed(event["block"], decode_error(event["error"]))
@@ -358,7 +360,7 @@ class Housekeeper:
             self._take([outcome])
         except ArvfuseError as error:
             log.warning("%s: not refreshed: %s", tree.uuid, error)
-        self._workspace.tidy()
+        self._tidy()
 
     def _take(self, outcomes: Sequence[Outcome]) -> None:
         """Act on *outcomes*; the kernel is told of names that a merge changed."""
@@ -367,6 +369,15 @@ class Housekeeper:
                 self._shown.name_changed(change.parent, change.name)
 
     # memory
+
+    def _tidy(self) -> None:
+        """Delete what nobody needs; the backend forgets it too. No commit is in flight, nor has one a use for it."""
+        self._workspace.tidy()
+        there = self._workspace.shared.blocks
+        dropped = sorted(block for block in self._stored if there.get(block) is None)
+        if dropped:
+            self._stored.difference_update(dropped)
+            self._link.request("forget", blocks=dropped)
 
     def _trim(self, shown: Shown) -> None:
         """Keep trees and nodes within half of what the mount may use, as far as the kernel lets go of them."""

@@ -29,6 +29,7 @@ class FakeBackend:
         self.lookups = lookups
         self.events = deque()
         self.commits = []
+        self.forgotten = []
         self.told = 0
         self.hold = self.down = False
         self.held = []
@@ -37,6 +38,8 @@ class FakeBackend:
         future = Future()
         if op == "commit":
             self.commits.append(args)
+        if op == "forget":
+            self.forgotten += args["blocks"]
         if self.hold:
             self.held.append((op, args, future))
         else:
@@ -49,6 +52,10 @@ class FakeBackend:
         elif op == "commit":
             outcomes = self.committer.commit(args["trees"], args["seq"], keep_previous=args["keep_previous"])
             future.set_result({"outcomes": [outcome.to_json() for outcome in outcomes]})
+        elif op == "forget":
+            for block in args["blocks"]:
+                self.committer.forget_block(block)
+            future.set_result({})
         elif op == "repack":
             future.set_result({"files": repack(self.store, self.place / "repack", args["files"])})
         else:

@@ -273,6 +273,30 @@ def test_blocks_that_are_stored_or_failed_are_passed_on(house, event, state):
     assert block.state.name == state
 
 
+def test_the_backend_forgets_the_blocks_that_nobody_needs(house):
+    tree = house.new()
+    for name in (b"one", b"two"):
+        house.write(tree, name, content=b"x" * (2 << 20))
+    house.backend.hold = True
+    house.keeper.commit([tree])
+    house.step()
+    numbers = [block.no for block in house.workspace.shared.blocks.all()]
+    house.backend.events.extend({"event": "stored", "block": number} for number in numbers)
+    house.step()
+    house.step()
+    assert house.backend.forgotten == []  # its commit has a use for them
+    house.backend.hold = False
+    house.backend.release()
+    house.step()
+    assert house.workspace.shared.blocks.all() == []
+    assert house.backend.forgotten == numbers
+    house.write(tree, b"three")
+    house.keeper.commit([tree])
+    house.step()
+    house.step()
+    assert house.backend.forgotten == numbers
+
+
 def test_a_read_only_mount_never_commits_unasked(tmp_path):
     house = House(tmp_path, read_write=False)
     tree = house.new()
