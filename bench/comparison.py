@@ -43,9 +43,12 @@ class Comparison:
         return median_ratio(mine, other) if mine and other and len(mine) == len(other) and all(other) else None
 
     def target(
-        self, table: Table, row: str, ours: str, theirs: str, least: float, *, their_row: str | None = None
-    ) -> None:
-        """A row of the table: ours over theirs must be *least*; nothing if one of the two was not measured."""
+        self, table: Table, row: str, ours: str, theirs: str, least: float, *, their_row: str | None = None,
+        beside: str | None = None,
+    ) -> None:  # fmt: skip
+        """A row of the table: ours over theirs must be *least*; nothing if one of the two was not measured.
+
+        *beside*: a place of which the note says what it reaches: what this machine allows at most."""
         ratio = self.ratio(row, ours, theirs, their_row)
         if ratio is None or (ours, row) == (theirs, their_row or row):
             return
@@ -53,6 +56,8 @@ class Comparison:
         note = f"{mine:.4g} against {other:.4g} {self.units[row]}"
         if their_row is not None and (native := self.ratio(row, NATIVE, NATIVE, their_row)) is not None:
             note += f"; native {native:.2f}"
+        if beside is not None and (most := self.ratio(row, beside, theirs, their_row)) is not None:
+            note += f"; {beside} {most:.2f}"
         name = f"{row}: {ours} / {theirs}" if their_row is None else f"{row} / {their_row}: {ours}"
         table.add(Row(name, ratio, "ratio", least, note=note))
 

@@ -21,6 +21,8 @@ from bench.table import Row, median_ratio
 from bench.work import MIB, PAGE, timed
 
 GIB: Final = 1 << 30
+DISK: Final = "disk alone"
+"""As many bytes by O_DIRECT and fsync: nothing that is safe on this disk can be faster."""
 WARM_PASSES: Final = 3
 """A page's second use moves it to the active list, which costs once; the page cache's speed is that of later ones."""
 _MIDDLE: Final = 64 << 10
@@ -50,6 +52,9 @@ def data(run: Run) -> None:
                 took = timed(lambda: work.write(directory / name, size, step, tag), lambda: place.settle(directory))
                 comparison.note(row, place, size / MIB / took, "MiB/s")
                 _note_cpu(comparison, row, place, size)
+                if place.name == NATIVE:
+                    alone_s = timed(lambda: work.write_direct(directory / "direct", size))
+                    comparison.note(row, DISK, size / MIB / alone_s, "MiB/s")
 
             return one
 
@@ -106,10 +111,11 @@ def data(run: Run) -> None:
             ],
         )
     comparison.target(run.table, "write 4 KiB", OURS, LLFUSE, 5)
-    comparison.target(run.table, "write 4 KiB", OURS, BARE_KERNEL, 0.5)
+    comparison.target(run.table, "write 4 KiB", OURS, BARE_KERNEL, 0.5, beside=DISK)
     comparison.target(run.table, "cold read 1 MiB", OURS, LLFUSE, 2)
     comparison.target(run.table, "cold read 1 MiB", OURS, BARE_KERNEL, 0.5)
-    comparison.target(run.table, "warm read 1 MiB", OURS, NATIVE, 0.9)
+    for row in ("warm read 1 MiB", "warm read 4 KiB"):
+        comparison.target(run.table, row, OURS, NATIVE, 0.9, beside=BARE_KERNEL)
 
 
 def _note_cpu(comparison: Comparison, row: str, place: Place, size: int) -> None:

@@ -19,7 +19,7 @@ def files(run: Run) -> None:
     with run.compare("files", [run.ours(), *run.ceilings(64)]) as (comparison, places):
         _small_files(run, comparison, places, count)
     comparison.target(run.table, "create 4 KiB", OURS, BARE_KERNEL, 0.4)
-    comparison.target(run.table, "stat, cached", OURS, NATIVE, 0.9)
+    comparison.target(run.table, "stat, cached", OURS, NATIVE, 0.9, beside=BARE_KERNEL)
     comparison.target(run.table, "cold list and stat", OURS, BARE_KERNEL, 0.4)
     comparison.target(run.table, "unlink", OURS, BARE_KERNEL, 0.3)
     late = max(comparison.samples["from the last close to the commit"][OURS])

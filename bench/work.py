@@ -8,6 +8,7 @@ process must have none. Failure: OSError, AssertionError when what is read is no
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import random
 import subprocess
@@ -53,6 +54,21 @@ def write(path: Path, size: int, step: int, tag: int, *, sync: bool = True) -> N
             os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def write_direct(path: Path, size: int) -> None:
+    """Write a file by O_DIRECT in writes of 1 MiB, make it safe and remove it: the disk alone, no page is copied."""
+    with mmap.mmap(-1, MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as data:  # aligned, as O_DIRECT wants
+        data[:] = _CHUNK
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_DIRECT, 0o644)
+        try:
+            for offset in range(0, size, MIB):
+                done = os.pwrite(fd, data, offset)
+                assert done == MIB
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+            path.unlink()
 
 
 def write_at(path: Path, size: int, offsets: Sequence[int], step: int, tag: int) -> None:
