@@ -198,16 +198,28 @@ class BlockTable:
             if later:
                 self._left.append(block.path)
         _close(surplus)
-        if not later:
-            self._unlink(block.path)
+        if not later and not self._unlink(block.path):
+            with self._lock:
+                self._left.append(block.path)
         return block
+
+    @property
+    def left(self) -> bool:
+        """Whether there are spool files for unlink_left()."""
+        return bool(self._left)
 
     def unlink_left(self) -> None:
         """Unlink the spool files that are to be now, and try again those that could not be."""
+        failed: list[Path] = []
+        while left := self._take_left():
+            failed += [path for path in left if not self._unlink(path)]
+        with self._lock:
+            self._left += failed
+
+    def _take_left(self) -> list[Path]:
         with self._lock:
             left, self._left = self._left, []
-        for path in left:
-            self._unlink(path)
+        return left
 
     def close(self) -> None:
         """Close every descriptor; the files stay for whoever recovers."""
@@ -217,13 +229,14 @@ class BlockTable:
             self._idle.clear()
         _close(fds)
 
-    def _unlink(self, path: Path) -> None:
+    @staticmethod
+    def _unlink(path: Path) -> bool:
         try:
             path.unlink(missing_ok=True)
         except OSError as exc:
             log.warning("not deleted, tried again later: %s", exc)
-            with self._lock:
-                self._left.append(path)
+            return False
+        return True
 
     def _rest_locked(self, block: BufferBlock) -> list[int]:
         """Nobody has the block's descriptor in hand: it is kept for the next, or given up; what is to be closed."""

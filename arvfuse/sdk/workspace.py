@@ -149,9 +149,10 @@ class Workspace:
             buffered.advance(Event.FAILED)
 
     def take(self, outcomes: Sequence[Outcome]) -> list[NameChange]:
-        """take_in() and tidy()."""
+        """take_in(), tidy() and delete()."""
         changes = self.take_in(outcomes)
-        self.tidy()
+        if self.tidy():
+            self.delete()
         return changes
 
     def take_in(self, outcomes: Sequence[Outcome]) -> list[NameChange]:
@@ -192,12 +193,17 @@ class Workspace:
                 changes.extend(take_effects(tree, outcome, self._read_directory))
         return changes
 
-    def tidy(self) -> None:
-        """Delete what nobody needs any more of spool and log. Files that cannot be deleted are tried again by the next
-        call. Nobody should wait for it: to unlink a file of a thousand pieces can take a tenth of a second."""
+    def tidy(self) -> bool:
+        """Drop what nobody needs any more of spool and log; whether there is something to delete() then."""
         with self.shared.sharing:
             self._drop_unneeded()
             self._carry_forward()
+        return self.shared.blocks.left
+
+    def delete(self) -> None:
+        """Delete spool files that were dropped; those that cannot be are tried again by the next call. Any thread.
+
+        Nobody should wait for it: to unlink a file of a thousand pieces can take a tenth of a second."""
         self.shared.blocks.unlink_left()
 
     def _read_tables(self, outcomes: Iterable[Outcome]) -> dict[str, Moved]:

@@ -119,6 +119,7 @@ class Housekeeper:
         self._repacker: Final = Repacker(link, clock, self._came_back)
         self._settled: Final[dict[int, str]] = {}  # tree -> the hash of the text on which it was settled last
         self._stored: Final[set[int]] = set()  # blocks that the backend told of and remembers
+        self._deleting = threading.Thread()  # while there are spool files to delete
 
     def __repr__(self) -> str:
         state = "committing" if self._in_flight else "waiting"
@@ -143,6 +144,8 @@ class Housekeeper:
         self._link.wake_events()
         if self._thread.is_alive():
             self._thread.join()
+        if self._deleting.is_alive():
+            self._deleting.join()
 
     def commit(self, trees: Sequence[LiveTree], *, keep_previous: bool = False) -> Future[list[Outcome]]:
         """Commit *trees* as they are now. NotCommitted if one of them was not, with the reason."""
@@ -371,8 +374,12 @@ class Housekeeper:
     # memory
 
     def _tidy(self) -> None:
-        """Delete what nobody needs; the backend forgets it too. No commit is in flight, nor has one a use for it."""
-        self._workspace.tidy()
+        """Drop what nobody needs; the backend forgets it too. No commit is in flight, nor has one a use for it.
+
+        The next commit does not wait until it is deleted either."""
+        if self._workspace.tidy() and not self._deleting.is_alive():
+            self._deleting = threading.Thread(target=self._workspace.delete, name="spool-delete")
+            self._deleting.start()
         there = self._workspace.shared.blocks
         dropped = sorted(block for block in self._stored if there.get(block) is None)
         if dropped:

@@ -108,9 +108,9 @@ def test_a_descriptor_stays_open_while_somebody_reads(table: BlockTable, monkeyp
 def test_a_dropped_block_can_leave_its_file_for_later(table: BlockTable) -> None:
     block = filled(table)
     assert table.drop(block.no, later=True) is block
-    assert (table.get(block.no), block.path.exists()) == (None, True)
+    assert (table.get(block.no), block.path.exists(), table.left) == (None, True, True)
     table.unlink_left()
-    assert not block.path.exists()
+    assert (block.path.exists(), table.left) == (False, False)
 
 
 def test_few_descriptors_serve_many_blocks(table: BlockTable) -> None:

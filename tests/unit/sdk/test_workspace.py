@@ -94,9 +94,11 @@ def test_what_a_commit_makes_useless_is_deleted_when_all_was_told(host: Host, wo
     outcomes = host._committer.commit([tree.no], seq)
     workspace.take_in(outcomes)
     assert (tree.dirty, [ref for _, ref, _ in file.parts() if not isinstance(ref, str)]) == (False, [])
+    assert workspace.tidy()
     assert len(list((host.directory / "spool").iterdir())) == 1
-    workspace.tidy()
+    workspace.delete()
     assert list((host.directory / "spool").iterdir()) == []
+    assert not workspace.tidy()
     assert bytes(tree.read(file, 0, len(BIG))) == BIG
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from arvfuse.backend.messages import encode_change, encode_error
@@ -99,16 +101,35 @@ def test_asking_for_what_is_clean_commits_nothing(house):
     assert done.result(0) == []
 
 
-def test_who_asked_is_told_before_anything_is_deleted(house, monkeypatch):
-    tree = house.new()
-    house.write(tree)
-    asked = house.keeper.commit([tree])
-    told = []
-    tidy = house.workspace.tidy
-    monkeypatch.setattr(house.workspace, "tidy", lambda: (told.append(asked.done()), tidy()))
-    house.step()
-    house.step()
-    assert told == [True]
+def stored(house):
+    """The backend tells that it stored all blocks there are; their numbers."""
+    numbers = [block.no for block in house.workspace.shared.blocks.all()]
+    for number in numbers:
+        house.backend.events.append({"event": "stored", "block": number})
+        house.step()
+    return numbers
+
+
+def test_nobody_waits_until_something_is_deleted(house, monkeypatch):
+    tree, deletes, begun = house.new(), threading.Event(), threading.Semaphore(0)
+    delete = house.workspace.delete
+    monkeypatch.setattr(house.workspace, "delete", lambda: (begun.release(), deletes.wait(PATIENCE_S), delete()))
+    for name in (b"one", b"two"):
+        house.write(tree, name, content=b"x" * (2 << 20))
+        house.backend.hold = True
+        asked = house.keeper.commit([tree])
+        house.step()
+        stored(house)
+        house.backend.hold = False
+        house.backend.release()
+        house.step()
+        assert asked.done()
+    assert begun.acquire(timeout=PATIENCE_S)
+    spool = house.workspace.directory / "spool"
+    assert len(list(spool.iterdir())) == 2
+    deletes.set()
+    house.keeper.close()
+    assert list(spool.iterdir()) == []
 
 
 def test_a_failure_is_told_to_who_asked_and_tried_again_later_and_later(house):
@@ -280,10 +301,7 @@ def test_the_backend_forgets_the_blocks_that_nobody_needs(house):
     house.backend.hold = True
     house.keeper.commit([tree])
     house.step()
-    numbers = [block.no for block in house.workspace.shared.blocks.all()]
-    house.backend.events.extend({"event": "stored", "block": number} for number in numbers)
-    house.step()
-    house.step()
+    numbers = stored(house)
     assert house.backend.forgotten == []  # its commit has a use for them
     house.backend.hold = False
     house.backend.release()
