@@ -196,8 +196,8 @@ class Operations(Known):
             raise NotPermitted("", "attributes of records are not changed by hand")
         if size is not None and handle is not None and not self._file(handle).writable:
             raise InvalidPath("", "not open for writing")
-        if node.parent is None:
-            self.host.lingering.keep(number)
+        if size is not None and node.parent is None:
+            self.host.lingering.keep(number)  # times and mode are the node's alone: the kernel sets times of each file
         return self._set(number, node, size, mtime_ns, atime_ns, mode)
 
     def drop_privileges(self, number: int) -> None:

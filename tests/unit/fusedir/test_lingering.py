@@ -191,3 +191,18 @@ def test_a_file_that_loses_its_name_while_it_is_told_of_is_not_kept(mounted: Mou
     if is_open:
         assert b"".join(mounted.ops.read(handle, 0, 9)) == b"old"
         mounted.ops.release(handle)
+
+
+def test_times_that_the_kernel_sets_of_an_unlinked_file_claim_nothing(mounted: Mounted, top: int) -> None:
+    """With a write-back cache it does that after each unlink(2): a claim cost a record of the log each."""
+    number = written(mounted, top, b"f", b"data")
+    mounted.engine.commit(mounted.engine.workspace.trees)
+    file = mounted.ops.host.inodes.find(number)
+    now(mounted.ops.unlink(top, b"f"))
+    assert now(mounted.ops.setattr(number, mtime_ns=5)).mtime_ns == 5
+    assert (file.handles, mounted.ops.getattr(number).mtime_ns) == (0, 5)
+    now(mounted.ops.setattr(number, size=2))  # but its content is changed for whoever opens it still
+    assert file.handles == 1
+    seq = mounted.engine.workspace.log.seq
+    mounted.ops.forget([(number, 1)])
+    assert (file.handles, mounted.engine.workspace.log.seq) == (0, seq + 1)
