@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from arvfuse.model.manifests import Manifest
-from arvfuse.model.ranges import SegmentMap
+from arvfuse.model.ranges import LOG, SegmentMap
 from arvfuse.model.streams import FileSpec
 from arvfuse.sdk.entries import Entries
 
@@ -84,6 +84,11 @@ class FileNode:
     def pristine(self) -> bool:
         """True while nobody has asked for the segment map."""
         return self._segments is None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether bytes are in the log or in buffer blocks. Of a file that is not pristine."""
+        return any(isinstance(s.ref, int) and s.ref >= LOG for s in self.segments)
 
     def parts(self) -> list[tuple[int, Any, int]]:
         """(length, ref, offset) of each segment, without making a map of a clean file."""

@@ -181,7 +181,7 @@ class Workspace:
         if done and whole:
             self.shared.untie(done, min(outcome.seq for outcome in outcomes))
         for name, moved in tables.items():
-            with self.shared.sharing:
+            with self.shared.sharing, self.shared.undo.moving(moved.resolve):
                 settled = self._settle(moved)
             if settled and whole:  # else the next table takes in what it says
                 with _reported():
@@ -232,7 +232,7 @@ class Workspace:
                         continue
                     if moved is not None:
                         file.segments.remap(moved.resolve)
-                    if not _refers_here(file):
+                    if not file.is_local:
                         del tree.unsettled[file.no]
         return settled
 
@@ -332,7 +332,3 @@ def _reported() -> Iterator[None]:
         yield
     except (ArvfuseError, OSError) as exc:
         log.warning("not deleted, tried again later: %s", exc)
-
-
-def _refers_here(file: FileNode) -> bool:
-    return any(isinstance(s.ref, int) and s.ref >= LOG for s in file.segments)

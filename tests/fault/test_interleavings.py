@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from arvfuse.catalogs.memory import MemoryCatalog
 from arvfuse.clock import SystemClock
 from arvfuse.errors import Damaged, LogFailed
+from arvfuse.model.blockstate import State
 from arvfuse.model.collections import PDH, MountId, Save
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.normalizing import pdh
@@ -73,6 +76,46 @@ def test_bytes_go_after_the_record_that_lets_them_go(
             drop(tree, file)
     recovered(tmp_path, store=store, catalog=catalog)
     assert saved_contents(catalog, store, record.uuid) == {(b"other",): b"o", (b"file",): LARGE}
+
+
+def overwrite(tree: LiveTree, file: FileNode) -> None:
+    tree.write(file, 50, b"y" * 100)
+
+
+def append(tree: LiveTree, file: FileNode) -> None:
+    tree.write(file, file.size, b"y" * 100)
+
+
+@pytest.mark.parametrize("change", [unlink, remove_tree, replace, empty, set_content, overwrite, append])
+@pytest.mark.parametrize("data", [LARGE, b"small, in the log" * 9], ids=["block", "inline"])
+def test_a_change_that_is_taken_back_finds_the_bytes_that_a_commit_moved_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[LiveTree, FileNode], None], data: bytes
+) -> None:
+    with Session(tmp_path, store=MemoryStore(), catalog=MemoryCatalog(clock=SystemClock())) as session:
+        workspace = session.workspace
+        tree = session.open(session.catalog.create(name="c"))
+        put_file(tree, b"other", b"o")
+        file = put_file(tree, b"file", data)
+        _, seq = workspace.commit_point([tree])
+        outcomes = session.committer.commit([tree.no], seq)
+        for block in workspace.shared.blocks.all():
+            workspace.stored(block.no)
+
+        flush, log = workspace.log.flush, log_path(tmp_path, 1)
+
+        def full(seq: int) -> None:
+            taking = threading.Thread(target=workspace.take, args=(outcomes,))
+            taking.start()
+            taking.join()
+            with files_end_at(log.stat().st_size + 10):
+                flush(seq)
+
+        monkeypatch.setattr(workspace.log, "flush", full)
+        with pytest.raises(LogFailed):
+            change(tree, file)
+        assert [block for block in workspace.shared.blocks.all() if block.state is not State.WRITABLE] == []
+        assert contents(tree) == {(b"other",): b"o", (b"file",): data}
+        assert not tree.unsettled
 
 
 def test_a_move_during_a_commit_keeps_both_trees_together(
