@@ -12,7 +12,7 @@ from arvfuse.backend.messages import decode_error
 from arvfuse.cli import exits
 from arvfuse.cli.options import settings_of
 from arvfuse.cli.output import Progress, complain, print_json, show_size
-from arvfuse.errors import ArvfuseError, NoSuchEntry, NotCommitted, UsageError
+from arvfuse.errors import ArvfuseError, Busy, NoSuchEntry, NotCommitted, UsageError
 from arvfuse.settings import MAX_SECONDS
 from arvfuse.supervisor import control
 from arvfuse.supervisor.mountinfo import MountEntry, mounted_at, read, real_path
@@ -50,9 +50,7 @@ def unmount(asked: Any) -> int:
     assert entry.mount is not None
     dead = release_dead(asked.mountpoint, os.environ, settings.store)
     if dead is not None:
-        if mountdirs.has_changes(dead):
-            raise NotCommitted(f"{asked.mountpoint}: its processes were killed; `arvfuse recover` commits what it left")
-        return exits.DONE
+        return _was_killed(asked.mountpoint, dead)
     directory = control.find(entry.mount, os.environ, settings.store)
     if entry.is_further:
         return _unmount_further(entry, directory, lazy=asked.lazy)
@@ -62,6 +60,10 @@ def unmount(asked: Any) -> int:
     timeout_s = None if asked.deadline is None else asked.deadline + _GRACE_S
     try:
         answer = control.ask(directory, request, timeout_s=timeout_s)
+    except NoSuchEntry:  # the supervisor was killed just now; of the others some live still
+        _await_death(entry, directory)
+        release_dead(asked.mountpoint, os.environ, settings.store)
+        return _was_killed(asked.mountpoint, directory)
     finally:
         progress.close()
     if not answer.get("busy") and not answer.get("goes_on"):
@@ -69,6 +71,21 @@ def unmount(asked: Any) -> int:
     if asked.json:
         print_json({key: value for key, value in answer.items() if key != "schema"})
     return _report(asked.mountpoint, answer)
+
+
+def _await_death(entry: MountEntry, directory: Path) -> None:
+    """The supervisor is gone: the other processes end by that. Busy if they are there after some seconds."""
+    deadline = time.monotonic() + _GONE_S
+    while mountdirs.is_alive(directory):
+        if time.monotonic() > deadline:
+            raise Busy(f"{entry.mountpoint}: its supervisor was killed, and the others have not ended yet; try again")
+        time.sleep(0.02)
+
+
+def _was_killed(mountpoint: Path, directory: Path) -> int:
+    if mountdirs.has_changes(directory):
+        raise NotCommitted(f"{mountpoint}: its processes were killed; `arvfuse recover` commits what it left")
+    return exits.DONE
 
 
 def _unmount_further(entry: MountEntry, directory: Path, *, lazy: bool) -> int:
