@@ -48,8 +48,8 @@ class BufferBlock:
     have been written a second time."""
 
     __slots__ = (
-        "_table", "charged", "closing", "fd", "file", "no", "path", "piece", "rewritten", "seal_seq", "size", "state",
-        "users", "writers",
+        "_table", "charged", "closing", "fd", "file", "no", "path", "piece", "rewritten", "seal_seq", "sealed_in",
+        "size", "state", "users", "writers",
     )  # fmt: skip
 
     def __init__(self, table: BlockTable, no: int, file: FileNode, piece: int, path: Path, fd: int) -> None:
@@ -65,6 +65,7 @@ class BufferBlock:
         self.size = 0
         self.charged = 0
         self.seal_seq = 0
+        self.sealed_in = 0  # the tree that has the Seal: its file may move to another
         self.users = 0
         self.rewritten = False
 

@@ -377,6 +377,7 @@ class ContentTree(LoggedTree):
         flags = records.REWRITTEN if block.rewritten else 0
         seal = records.Seal(file.no, block.no, _joined(ranges))
         block.seal_seq = self.log(seal, orphan=file.parent is None, flags=flags)
+        block.sealed_in = self.no
         self.shared.sealed_seq = block.seal_seq
 
     def _take_unused_locked(self, file: FileNode) -> list[BufferBlock]:

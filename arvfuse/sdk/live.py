@@ -350,16 +350,20 @@ class LiveTree(ContentTree):
                 self.log(records.Forget(each.no), orphan=True, counts=False)
 
     def _hand_over(self, node: Node, target: LiveTree) -> None:
-        """Files that move to another tree take their unsettled segments along; the Move unbinds every number below."""
-        handed: list[FileNode] = []
+        """Files that move to another tree take their unsettled segments along; the Move unbinds every number below.
+
+        It is the newest record. What they take along is as a copy there: needed until a commit covers it."""
+        handed: list[tuple[FileNode, int]] = []
         for each in _with_all_below(node):
             each.stamp = -1
             if isinstance(each, FileNode) and self.unsettled.pop(each.no, None) is not None:
                 target.unsettled[each.no] = each
-                handed.append(each)
+                handed.append((each, each.copied_seq))
+                each.copied_seq = self.changed_seq
 
         def undo() -> None:
-            for file in handed:
+            for file, copied_seq in handed:
+                file.copied_seq = copied_seq
                 del target.unsettled[file.no]
                 self.unsettled[file.no] = file
 

@@ -48,7 +48,7 @@ class FileNode:
         self.mode = mode  # permission bits set here, -1 if none were
         self.stamp = -1  # epoch of the tree in which the number was bound
         self.changed_seq = 0  # last record that changed the content or gave it its name; 0: as loaded
-        self.copied_seq = 0  # last record that gave it the segments of another file
+        self.copied_seq = 0  # last record that gave it the segments of another file or tree
         self.version = 0  # counts changes of the segments, to see whether a plan still holds
         self.inline_parts = 0  # inline records since the last boundary
         self.handles = 0

@@ -15,13 +15,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from arvfuse.errors import ArvfuseError, StoreUnavailable
+from arvfuse.errors import ArvfuseError, LogFailed, StoreUnavailable
 from arvfuse.model.blockstate import Event, State
 from arvfuse.model.collections import CollectionRecord, MountId
 from arvfuse.model.manifests import Manifest
 from arvfuse.model.ranges import LOG
 from arvfuse.ports import BlockStore, Clock
 from arvfuse.sdk import carrying
+from arvfuse.sdk.blocks import BufferBlock
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.log import LOG_FILE_BYTES, LogWriter, log_path
 from arvfuse.sdk.moved import Moved
@@ -196,7 +197,17 @@ class Workspace:
     def tidy(self) -> bool:
         """Drop what nobody needs any more of spool and log; whether there is something to delete() then."""
         with self.shared.sharing:
-            self._drop_unneeded()
+            blocks, logs = self._unneeded()
+        try:
+            self.shared.flush(self.log.seq)  # else a death brings back what we saw to be gone, and that needs its bytes
+        except LogFailed:
+            return False
+        for block in blocks:
+            self.shared.discard(block, later=True)
+        with _reported():
+            for number in logs:
+                self.shared.drop_log(number)
+        with self.shared.sharing:
             self._carry_forward()
         return self.shared.blocks.left
 
@@ -251,23 +262,26 @@ class Workspace:
                     file.error_mark += 1
             tree.failed_seq = max(tree.failed_seq, outcome.seq)
 
-    def _drop_unneeded(self) -> None:
-        """Delete sealed blocks and log files that no record, node, handle or unlinked file needs."""
+    def _unneeded(self) -> tuple[list[BufferBlock], list[int]]:
+        """The sealed blocks and the log files that no record, node, handle or unlinked file needs."""
         used, data = self._references()
-        for block in self.shared.blocks.all():
-            owner = block.file.tree
-            covered = isinstance(owner, LiveTree) and (owner.no not in self._trees or block.seal_seq <= owner.asof)
-            if block.state in (State.COMMITTED, State.ERROR) and block.no not in used and covered:
-                self.shared.discard(block, later=True)
+        blocks = [
+            block
+            for block in self.shared.blocks.all()
+            if block.state in (State.COMMITTED, State.ERROR)
+            and block.no not in used
+            and self._is_covered(block.sealed_in, block.seal_seq)
+        ]
+        logs: list[int] = []
         kept: set[int] = set()  # trees that were closed with changes: a reader needs their records without a gap
         files = {self.log.file_of(address) for address in data}
-        with _reported():
-            for number in self.log.numbers():
-                uses = self.shared.log_uses(number)
-                if number in files or any(not self._is_covered(tree, use.last) for tree, use in uses.items()):
-                    kept |= self._abandoned & set(uses)
-                elif number < self.log.file_number and not kept & set(uses):
-                    self.shared.drop_log(number)
+        for number in self.log.numbers():
+            uses = self.shared.log_uses(number)
+            if number in files or any(not self._is_covered(tree, use.last) for tree, use in uses.items()):
+                kept |= self._abandoned & set(uses)
+            elif number < self.log.file_number and not kept & set(uses):
+                logs.append(number)
+        return blocks, logs
 
     def _carry_forward(self) -> None:
         """If the log is longer than it may be, rewrite what is needed of the file of which that is the least.
