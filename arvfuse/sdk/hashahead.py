@@ -37,7 +37,7 @@ STEP_BYTES: Final = 8 << 20
 GRAIN_BYTES: Final = PIECE_BYTES
 """Whole pieces at a time, which is the fast case of a BlockHasher."""
 MOST_BLOCKS: Final = 256
-"""Those that were written to last: nobody tells of blocks that were dropped."""
+"""Those that were written to last: nobody tells of blocks that were dropped before they were sealed."""
 _MOST_PARTS: Final = 64  # of a block that is written in another order
 
 

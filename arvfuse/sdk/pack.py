@@ -325,7 +325,7 @@ def _look_up(block: int, offset: int, length: int, rows: list[Entry]) -> Iterato
     while length:
         assert 0 <= number < len(rows), f"block {block} was sealed without bytes that a file uses"
         _, first, held, locator, at = rows[number]
-        assert offset < first + held, f"block {block} was sealed without bytes that a file uses"
+        assert first <= offset < first + held, f"block {block} was sealed without bytes that a file uses"
         part = min(length, first + held - offset)
         yield part, locator, at + offset - first
         offset, length, number = offset + part, length - part, number + 1

@@ -2,9 +2,9 @@
 
 ``Engine`` is what a mount's directories are composed with (``fusedir.host.Engine``); ``EngineProcess`` builds all
 parts, serves until the mount is gone, commits what is left and says what could not be. Threading: the main thread
-belongs to the driver; ``supervisor-link`` reads the supervisor's messages; the housekeeper and the link have threads
-of their own. Failure: what cannot be built is told to the supervisor in one line. When the supervisor dies the engine
-has the mount detached by a helper, commits and ends.
+belongs to the driver; ``supervisor-link`` reads the supervisor's messages; the housekeeper, the link and the deleting
+of spool files have threads of their own. Failure: what cannot be built is told to the supervisor in one line. When the
+supervisor dies the engine has the mount detached by a helper, commits and ends.
 """
 
 from __future__ import annotations

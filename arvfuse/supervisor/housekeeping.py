@@ -1,9 +1,9 @@
 """When a mount commits, and what it does with what it is told.
 
-``Housekeeper`` owns one thread. It decides when a collection is committed (quiet, deadline, spool half full, or asked
-for), lets one commit run at a time, takes outcomes and events from the backend, and tells the kernel's notices. The
-engine's request threads only hand in what they want. Never once per close: an unasked commit waits until the last
-one's duration has passed again, so its cost grows with time and data, not with files.
+``Housekeeper`` owns one thread, and one that deletes spool files. It decides when a collection is committed (quiet,
+deadline, spool half full, or asked for), lets one commit run at a time, takes outcomes and events from the backend, and
+tells the kernel's notices. The engine's request threads only hand in what they want. Never once per close: an unasked
+commit waits until the last one's duration has passed again, so its cost grows with time and data, not with files.
 
 Failure: a commit that failed, or whose outcome could not be taken in, is tried again, later each time; who asked for it
 is told. An error that nobody foresaw ends the thread, is logged, and fails whoever asks afterwards.
@@ -28,6 +28,7 @@ from arvfuse.sdk.nodes import NODE_BYTES, DirNode
 from arvfuse.sdk.outcome import Outcome
 from arvfuse.sdk.trimming import IndexOf, settle_on, trim
 from arvfuse.sdk.workspace import Workspace
+from arvfuse.supervisor.deleting import Deleting
 from arvfuse.supervisor.directories import open_answer
 from arvfuse.supervisor.repacking import Repacker, unsettled
 
@@ -118,8 +119,8 @@ class Housekeeper:
         self._used_at: Final[dict[int, float]] = {}  # tree -> when it was seen in use
         self._repacker: Final = Repacker(link, clock, self._came_back)
         self._settled: Final[dict[int, str]] = {}  # tree -> the hash of the text on which it was settled last
-        self._stored: Final[set[int]] = set()  # blocks that the backend told of and remembers
-        self._deleting = threading.Thread()  # while there are spool files to delete
+        self._remembered: Final[set[int]] = set()  # blocks that the backend told of
+        self._deleting: Final = Deleting(workspace.delete)
 
     def __repr__(self) -> str:
         state = "committing" if self._in_flight else "waiting"
@@ -144,8 +145,7 @@ class Housekeeper:
         self._link.wake_events()
         if self._thread.is_alive():
             self._thread.join()
-        if self._deleting.is_alive():
-            self._deleting.join()
+        self._deleting.close()
 
     def commit(self, trees: Sequence[LiveTree], *, keep_previous: bool = False) -> Future[list[Outcome]]:
         """Commit *trees* as they are now. NotCommitted if one of them was not, with the reason."""
@@ -160,8 +160,9 @@ class Housekeeper:
 
         For the thread, and for tests that are it."""
         event = self._link.next_event(timeout_s)
-        if event is not None:
+        while event is not None:  # all, before the answer of a commit that they stand before
             self._take_event(event)
+            event = self._link.next_event(0)
         with self._lock:
             handed_in, self._inbox = self._inbox, deque()
         for act in handed_in:
@@ -320,9 +321,10 @@ class Housekeeper:
     def _take_event(self, event: Message) -> None:
         kind = event["event"]
         if kind == "stored":
-            self._stored.add(event["block"])
+            self._remembered.add(event["block"])
             self._workspace.stored(event["block"])
         elif kind == "failed":
+            self._remembered.add(event["block"])
             self._workspace.failed(event["block"], decode_error(event["error"]))
         elif kind == "changed":
             for change in event["changes"]:
@@ -374,16 +376,15 @@ class Housekeeper:
     # memory
 
     def _tidy(self) -> None:
-        """Drop what nobody needs; the backend forgets it too. No commit is in flight, nor has one a use for it.
+        """Drop what no record needs any more; the backend forgets it too. No commit is in flight.
 
         The next commit does not wait until it is deleted either."""
-        if self._workspace.tidy() and not self._deleting.is_alive():
-            self._deleting = threading.Thread(target=self._workspace.delete, name="spool-delete")
-            self._deleting.start()
+        if self._workspace.tidy():
+            self._deleting.begin()
         there = self._workspace.shared.blocks
-        dropped = sorted(block for block in self._stored if there.get(block) is None)
+        dropped = sorted(block for block in self._remembered if there.get(block) is None)
         if dropped:
-            self._stored.difference_update(dropped)
+            self._remembered.difference_update(dropped)
             self._link.request("forget", blocks=dropped)
 
     def _trim(self, shown: Shown) -> None:

@@ -89,17 +89,22 @@ class Repacker:
     @staticmethod
     def _is_fragmented(file: FileNode) -> bool:
         with live_tree(file).lock:
-            return is_fragmented(file.parts())
+            parts = file.parts()
+        return is_fragmented(parts)
 
     def _ask(self, chosen: list[_Seen]) -> None:
-        files = []
+        files, asked = [], []
         for seen in chosen:
             del self._seen[seen.file.no]
             with live_tree(seen.file).lock:
-                files.append(seen.file.parts())
+                if seen.file.version == seen.version:  # what was written meanwhile is noted by its commit
+                    files.append(seen.file.parts())
+                    asked.append(seen)
+        if not files:
+            return
         self._asked = True
         answer = self._link.request("repack", files=files)
-        answer.add_done_callback(lambda done: self._came_back(lambda: self._take(chosen, done)))
+        answer.add_done_callback(lambda done: self._came_back(lambda: self._take(asked, done)))
 
     def _take(self, chosen: list[_Seen], answer: Future[dict[str, Any]]) -> None:
         self._asked = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import Future
 from itertools import count
 from pathlib import Path
 
@@ -299,6 +300,40 @@ def test_a_failure_comes_when_all_that_runs_has_ended(tmp_path: Path) -> None:
     entries = packer.pack([tree])
     assert [(space, start) for space, start, *_ in entries] == [(LOG, 0), (LOG, 0)]
     assert list(local_files(tree)) == []
+
+
+@pytest.mark.parametrize(
+    ("segments", "right"),
+    [
+        (((10, 1, 0), (10, 1, 50)), True),
+        (((5, 1, 2), (3, 1, 57)), True),
+        (((20, 1, 40),), False),
+        (((20, 1, 0),), False),
+        (((10, 1, 10),), False),
+        (((10, 1, 60),), False),
+    ],
+)
+def test_only_bytes_that_a_block_was_sealed_with_are_said_to_be_in_the_store(
+    tmp_path: Path, segments: tuple[Part, ...], right: bool
+) -> None:
+    """What lies between the ranges that its Seal named is nowhere: better no commit than another place of the block."""
+    tree, stored = replica(), Future[Stored]()
+    file = FileNode(0, tree)
+    tree.attach(tree.root, b"f", file, 0)
+    tree.set_segments(file, [*segments, (1, A, 0)], 0)  # the last is stored: there is no tail to join
+    stored.set_result(Stored(B, ((50, 10), (0, 10))))
+    packer = Packer(
+        store=MemoryStore(), pool=InlinePool(), spool=tmp_path, fetch=lambda ref, offset, length: bytes(length),
+        place=lambda address: address, stored=lambda block, file: stored, numbers=count(1),
+    )  # fmt: skip
+    if not right:
+        with pytest.raises(AssertionError, match="sealed without bytes"):
+            packer.pack([tree])
+        return
+    packer.pack([tree])
+    # Its ranges stand in the store in the order in which the Seal named them.
+    wanted = [(length, B, offset + 10 if offset < 50 else offset - 50) for length, _, offset in segments]
+    assert file.parts() == [*wanted, (1, A, 0)]
 
 
 def packed_from(log: bytes, tmp_path: Path, segments: list[tuple[int, int]], moved: int = 0) -> tuple[bytes, list[int]]:

@@ -112,8 +112,9 @@ def stored(house):
 
 def test_nobody_waits_until_something_is_deleted(house, monkeypatch):
     tree, deletes, begun = house.new(), threading.Event(), threading.Semaphore(0)
-    delete = house.workspace.delete
-    monkeypatch.setattr(house.workspace, "delete", lambda: (begun.release(), deletes.wait(PATIENCE_S), delete()))
+    blocks = house.workspace.shared.blocks
+    unlink = blocks.unlink_left
+    monkeypatch.setattr(blocks, "unlink_left", lambda: (begun.release(), deletes.wait(PATIENCE_S), unlink()))
     for name in (b"one", b"two"):
         house.write(tree, name, content=b"x" * (2 << 20))
         house.backend.hold = True
@@ -313,6 +314,19 @@ def test_the_backend_forgets_the_blocks_that_nobody_needs(house):
     house.step()
     house.step()
     assert house.backend.forgotten == numbers
+
+
+def test_the_backend_forgets_a_block_that_it_could_not_store(house):
+    tree = house.new()
+    house.write(tree, content=b"x" * (2 << 20))
+    house.workspace.commit_point([tree])
+    (block,) = house.workspace.shared.blocks.all()
+    house.backend.events.append({"event": "failed", "block": block.no, "error": encode_error(StoreUnavailable("x"))})
+    tree.unlink(tree.root, b"file")
+    house.step(1.1)
+    house.step()
+    assert house.workspace.shared.blocks.all() == []
+    assert house.backend.forgotten == [block.no]
 
 
 def test_a_read_only_mount_never_commits_unasked(tmp_path):

@@ -162,3 +162,25 @@ def test_a_file_of_many_segments_is_looked_at_when_it_is_due(scene: Scene, monke
     assert len(cut_up.parts()) == 1
     assert scene.step(IDLE_S + 1) == 0
     assert "0 files" in repr(scene.repacker)
+
+
+def test_a_file_that_is_written_while_others_are_looked_at_is_left_out(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arvfuse.supervisor.repacking._AT_ONCE", 6)
+    one, two = scene.fragmented(b"one"), scene.fragmented(b"two")
+
+    def look(parts: list[Any]) -> bool:
+        scene.tree.write(one, 0, b"by another thread")
+        return is_fragmented(parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("arvfuse.supervisor.repacking.is_fragmented", look)
+        assert scene.step(IDLE_S + 1) == 1
+    assert len(scene.asked[0][0]) == 1
+    scene.answer()
+    assert (len(two.parts()), len(one.parts()) > 1) == (1, True)
+    scene.commit()
+    assert scene.step(IDLE_S + 1) == 1
+    scene.answer()
+    assert len(one.parts()) == 1
