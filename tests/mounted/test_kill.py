@@ -85,6 +85,26 @@ def test_a_dead_mount_is_released_by_unmount_which_says_that_changes_wait(progra
     check(program, written)
 
 
+def test_unmount_waits_for_the_last_process_of_a_mount_that_is_being_killed(program):
+    with program.mounted("--read-write", "--commit-quiet=1000", dies=True) as top:
+        (top / "home" / "one").mkdir()
+        written = write(top / "home" / "one", range(3))
+        processes = program.processes()
+        others = {name: process for name, process in processes.items() if name != "supervisor"}
+        for process in others.values():
+            os.kill(process, signal.SIGSTOP)  # killed, but not gone yet, as far as anybody can see
+        kill({"supervisor": processes["supervisor"]})
+        eventually(lambda: ended(processes["supervisor"]))
+        assert "try again" in program.run("unmount", top, check=4).stderr
+        unmounting = program.start("unmount", top)
+        kill(others)
+        _, said = unmounting.communicate(timeout=20)
+        assert (unmounting.returncode, "recover" in said) == (7, True)
+        assert mounts.mounted(top) is None
+    program.run("recover", check=0)
+    check(program, written)
+
+
 def test_a_backend_that_dies_is_replaced_unseen(program):
     with program.mounted("--read-write", "--commit-quiet=0.05") as top:
         (top / "home" / "one").mkdir()
