@@ -6,7 +6,7 @@ Threading: any thread. The lock (rank COLLECTION) guards all nodes of the tree.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Generic, Self, TypeVar, cast
 
@@ -18,7 +18,7 @@ from arvfuse.model.manifests import Manifest
 from arvfuse.model.records import CODES, Body
 from arvfuse.sdk.nodes import TRIMMED, DirNode, FileNode, Node
 from arvfuse.sdk.shared import Shared
-from arvfuse.sdk.undo import Notes, Resolve, UndoableTree
+from arvfuse.sdk.undo import Notes, UndoableTree
 from arvfuse.sync import Rank, RankedLock
 
 T = TypeVar("T", bound="LoggedTree")
@@ -44,7 +44,7 @@ class LoggedTree(UndoableTree):
         self.uuid: str | None = record.uuid if record else None
         self.lock: Final = RankedLock(Rank.COLLECTION, self.no)
         self.settled: Final = threading.Condition(self.lock)  # type: ignore[arg-type] # a lock in all that Condition uses
-        self.notes: Final = Notes(self.no, self.lock, self._catch_up)
+        self.notes: Final = Notes(self.no, self.lock)
         self.version = int(record.version) if record else 0  # guarded by: lock, as all below
         self.pdh = str(record.pdh) if record else ""
         self.stamp = shared.stamps.next()
@@ -185,19 +185,6 @@ class LoggedTree(UndoableTree):
     def note_undo(self, act: Callable[[], None]) -> None:
         """As UndoableTree.note_undo: the newest change is that of the newest record. Its record is queued already."""
         self.shared.undo.note(self.changed_seq, self.notes, act)
-
-    def _catch_up(self, moves: Sequence[Resolve]) -> None:
-        """Segments that came back from before a commit: where their bytes are now. Lock held."""
-        files = {node.no: node for node in self.root.loaded() if isinstance(node, FileNode)}
-        for file in (files | self.unsettled).values():
-            if file.pristine:
-                continue
-            for resolve in moves:
-                file.segments.remap(resolve)
-            if file.is_local:
-                self.unsettled[file.no] = file
-            else:
-                self.unsettled.pop(file.no, None)
 
     def _changed_at(self, seq: int) -> None:
         before = self.changed_seq, self.first_change, self.last_change

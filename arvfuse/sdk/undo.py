@@ -2,8 +2,7 @@
 
 ``UndoableTree`` notes for each primitive change how it is undone, under the number of its record; ``Undo`` keeps the
 notes until the records are written. As nothing is taken behind a record that could not be written, undoing the notes
-behind the last written one, newest first, leads exactly to what the log says. What they bring back are segments as they
-were: if a commit moved bytes meanwhile, they are brought up to date by what it told (``moves``).
+behind the last written one, newest first, leads exactly to what the log says.
 
 Threading: notes are made under the lock of their tree; ``roll_back`` takes those locks, so its caller holds none of
 them, nor a lock above ``FILE``.
@@ -13,11 +12,11 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Final, Protocol
 
-from arvfuse.model.ranges import Part, Ref, Segment
+from arvfuse.model.ranges import Ref
 from arvfuse.sdk.nodes import DirNode, FileNode, Node
 from arvfuse.sdk.tree import Tree
 from arvfuse.sync import Rank, RankedLock
@@ -35,21 +34,14 @@ class _Flushed(Protocol):
 _Note = tuple[int, int, Callable[[], None]]  # order among all, record, what undoes it; a plain tuple is made faster
 
 
-Resolve = Callable[[Segment], Iterable[Part] | None]
-"""What a segment became; None: it is what it was."""
-
-
 class Notes:
-    """Those of one tree, oldest first. Guarded by the lock of the tree.
+    """Those of one tree, oldest first. Guarded by the lock of the tree."""
 
-    *catch_up* brings the tree's segments up to date, under that lock; after a tree was rolled back it is called."""
+    __slots__ = ("lock", "no", "notes")
 
-    __slots__ = ("catch_up", "lock", "no", "notes")
-
-    def __init__(self, no: int, lock: RankedLock, catch_up: Callable[[Sequence[Resolve]], None]) -> None:
+    def __init__(self, no: int, lock: RankedLock) -> None:
         self.no: Final = no
         self.lock: Final = lock
-        self.catch_up: Final = catch_up
         self.notes: Final[deque[_Note]] = deque()
 
 
@@ -63,7 +55,6 @@ class Undo:
         self._rolling: Final = RankedLock(Rank.FILE, _LAST)
         self._orders: Final = itertools.count()
         self._noted: Final[dict[int, Notes]] = {}  # trees with notes; each use is one dict operation
-        self._moves: list[Resolve] = []  # that notes may not know of; replaced, never changed
 
     def __len__(self) -> int:
         return sum(len(each.notes) for each in list(self._noted.values()))
@@ -78,27 +69,6 @@ class Undo:
             if not notes:
                 self._noted[tree.no] = tree
             notes.append((next(self._orders), seq, act))
-
-    @contextmanager
-    def moving(self, resolve: Resolve) -> Iterator[None]:
-        """For a block in which segments of all trees become what *resolve* says. One at a time.
-
-        Notes that were made before, and may be wanted still, know the segments that were."""
-        self._moves = [*self._moves, resolve]
-        try:
-            yield
-        finally:
-            if not self._is_any_wanted():
-                self._moves = []
-
-    def _is_any_wanted(self) -> bool:
-        """Whether there are notes whose record is not written yet."""
-        flushed = self._log.flushed_seq
-        for each in list(self._noted.values()):
-            with each.lock:
-                if each.notes and each.notes[-1][1] > flushed:
-                    return True
-        return False
 
     def roll_back(self) -> None:
         """Undo all that no written record has. When it returns that is done, whoever did it."""
@@ -120,9 +90,6 @@ class Undo:
                 self._noted.pop(no, None)
             for _, _, act in sorted(notes, reverse=True):
                 act()
-            if moves := self._moves:
-                for each in noted.values():
-                    each.catch_up(moves)
         return True
 
     def forget(self, tree: Notes) -> None:

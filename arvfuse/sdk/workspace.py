@@ -182,7 +182,7 @@ class Workspace:
         if done and whole:
             self.shared.untie(done, min(outcome.seq for outcome in outcomes))
         for name, moved in tables.items():
-            with self.shared.sharing, self.shared.undo.moving(moved.resolve):
+            with self.shared.sharing:
                 settled = self._settle(moved)
             if settled and whole:  # else the next table takes in what it says
                 with _reported():

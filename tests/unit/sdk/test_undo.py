@@ -42,7 +42,7 @@ class Noting(UndoableTree):
 
 
 def notes(number: int) -> Notes:
-    return Notes(number, RankedLock(Rank.COLLECTION, number), lambda moves: None)
+    return Notes(number, RankedLock(Rank.COLLECTION, number))
 
 
 def file_in(tree: Noting, name: bytes) -> FileNode:
