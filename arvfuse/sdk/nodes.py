@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from arvfuse.model.manifests import Manifest
-from arvfuse.model.ranges import LOG, SegmentMap
+from arvfuse.model.ranges import HOLE, SegmentMap
 from arvfuse.model.streams import FileSpec
 from arvfuse.sdk.entries import Entries
 
@@ -88,7 +88,10 @@ class FileNode:
     @property
     def is_local(self) -> bool:
         """Whether bytes are in the log or in buffer blocks. Of a file that is not pristine."""
-        return any(isinstance(s.ref, int) and s.ref >= LOG for s in self.segments)
+        for _, _, ref, _ in self.segments:  # noqa: SIM110 # a generator for each changed file takes longer
+            if isinstance(ref, int) and ref != HOLE:
+                return True
+        return False
 
     def parts(self) -> list[tuple[int, Any, int]]:
         """(length, ref, offset) of each segment, without making a map of a clean file."""

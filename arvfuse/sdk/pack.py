@@ -131,10 +131,10 @@ def local_files(tree: ReplicaTree) -> Iterator[FileNode]:
         nodes = tree.table(directory).nodes
         for name in sorted(nodes):
             node = nodes[name]
-            if isinstance(node, FileNode) and not node.pristine and _is_local(node):
+            if isinstance(node, FileNode) and not node.pristine and node.is_local:
                 yield node
     for file in tree.orphans.values():
-        if not file.pristine and _is_local(file):
+        if not file.pristine and file.is_local:
             yield file
 
 
@@ -233,13 +233,6 @@ def block_entries(block: int, stored: Stored) -> list[Entry]:
         at += length
     rows.sort(key=_offset_of)
     return rows
-
-
-def _is_local(file: FileNode) -> bool:
-    for _, _, ref, _ in file.segments:  # noqa: SIM110 # a generator for each changed file takes longer
-        if isinstance(ref, int) and ref != HOLE:
-            return True
-    return False
 
 
 def runs(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
