@@ -196,10 +196,8 @@ class BlockTable:
             block.advance(Event.DISCARD)
             del self._blocks[number]
             surplus = [] if block.users else self._rest_locked(block)
-            if later:
-                self._left.append(block.path)
         _close(surplus)
-        if not later and not self._unlink(block.path):
+        if later or not _unlink(block.path):
             with self._lock:
                 self._left.append(block.path)
         return block
@@ -211,16 +209,11 @@ class BlockTable:
 
     def unlink_left(self) -> None:
         """Unlink the spool files that are to be now, and try again those that could not be."""
-        failed: list[Path] = []
-        while left := self._take_left():
-            failed += [path for path in left if not self._unlink(path)]
-        with self._lock:
-            self._left += failed
-
-    def _take_left(self) -> list[Path]:
         with self._lock:
             left, self._left = self._left, []
-        return left
+        failed = [path for path in left if not _unlink(path)]
+        with self._lock:
+            self._left += failed
 
     def close(self) -> None:
         """Close every descriptor; the files stay for whoever recovers."""
@@ -229,15 +222,6 @@ class BlockTable:
             self._blocks.clear()
             self._idle.clear()
         _close(fds)
-
-    @staticmethod
-    def _unlink(path: Path) -> bool:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as exc:
-            log.warning("not deleted, tried again later: %s", exc)
-            return False
-        return True
 
     def _rest_locked(self, block: BufferBlock) -> list[int]:
         """Nobody has the block's descriptor in hand: it is kept for the next, or given up; what is to be closed."""
@@ -254,6 +238,15 @@ class BlockTable:
 def _taken(block: BufferBlock) -> int:
     fd, block.fd = block.fd, -1
     return fd
+
+
+def _unlink(path: Path) -> bool:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        log.warning("not deleted, tried again later: %s", exc)
+        return False
+    return True
 
 
 def _close(fds: list[int]) -> None:

@@ -21,7 +21,7 @@ class Deleting:
         self._delete: Final = delete
         self._lock: Final = threading.Lock()  # a leaf: flags only
         self._running = False  # guarded by: _lock
-        self._more = False  # something came while the thread was at work; guarded by: _lock
+        self._wanted = False  # nobody has begun to delete what there is; guarded by: _lock
         self._worker: Worker | None = None  # confined to the owner
 
     def __repr__(self) -> str:
@@ -30,8 +30,8 @@ class Deleting:
     def begin(self) -> None:
         """There is something to delete: it will be, soon."""
         with self._lock:
+            self._wanted = True
             if self._running:
-                self._more = True
                 return
             self._running = True
         self.close()  # the last one has ended, or is about to
@@ -49,12 +49,15 @@ class Deleting:
             worker.close()
 
     def _run(self) -> None:
-        while True:
-            try:
+        try:
+            while self._goes_on():
                 self._delete()
-            finally:
-                with self._lock:
-                    self._running = more = self._more
-                    self._more = False
-            if not more:
-                return
+        except BaseException:
+            with self._lock:
+                self._running = False
+            raise
+
+    def _goes_on(self) -> bool:
+        with self._lock:
+            self._running, self._wanted = self._wanted, False
+            return self._running

@@ -58,14 +58,18 @@ def test_where_no_thread_can_be_started_it_is_done_at_once(monkeypatch: pytest.M
 
 
 def test_what_it_died_of_is_told_by_close() -> None:
+    deleting = Deleting(lambda: actions[0]())
+
     def fail() -> None:
+        deleting.begin()  # and something comes meanwhile
         raise ValueError("a bug")
 
     actions: list[Callable[[], None]] = [fail]
-    deleting = Deleting(lambda: actions[0]())
     deleting.begin()
     with pytest.raises(ValueError, match="a bug"):
         deleting.close()
-    actions[0] = lambda: None
+    done: list[bool] = []
+    actions[0] = lambda: done.append(True)
     deleting.begin()
     deleting.close()
+    assert done == [True]
