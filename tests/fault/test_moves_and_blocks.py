@@ -10,12 +10,9 @@ from pathlib import Path
 import pytest
 
 from arvfuse.errors import LogFailed, NotCommitted, StoreUnavailable
-from arvfuse.model.collections import MountId
-from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.copying import copy_range
 from arvfuse.sdk.live import EARLY_SEAL_BYTES, LiveTree
 from arvfuse.sdk.nodes import FileNode
-from tests.support.hosts import InlinePool
 from tests.support.housekeepers import House
 from tests.support.stores import noise
 
@@ -27,12 +24,6 @@ def house(tmp_path: Path) -> Iterator[House]:
     house = House(tmp_path)
     yield house
     house.close()
-
-
-def stored(house: House) -> None:
-    for block in house.workspace.shared.blocks.all():
-        house.backend.events.append({"event": "stored", "block": block.no})
-    house.step()
 
 
 def commit(house: House, tree: LiveTree) -> None:
@@ -51,14 +42,6 @@ def put(tree: LiveTree, name: bytes) -> FileNode:
     return file
 
 
-def replace_backend(house: House) -> None:
-    """One that knows nothing but the log."""
-    house.backend.committer = Committer(
-        directory=house.workspace.directory, mount=MountId("house"), store=house.backend.store, catalog=house.catalog,
-        clock=house.clock, pool=InlinePool(),
-    )  # fmt: skip
-
-
 def text(house: House, tree: LiveTree) -> bytes:
     return bytes(house.catalog.manifest(house.catalog.get(str(tree.uuid)).pdh))
 
@@ -70,14 +53,14 @@ def test_a_copy_was_committed_and_its_source_moves(house: House, replaced: bool)
     copy_range(source, 0, a.create(a.root, b"copy"), 0, len(DATA))
     house.keeper.commit([a])
     house.step()
-    stored(house)
+    house.stored()
     house.step()
     assert (a.dirty, b.dirty) == (False, True)
     b.rename(b.root, b"source", a.root, b"moved")
     house.write(c)
     commit(house, c)
     if replaced:
-        replace_backend(house)
+        house.backend.committer = house.new_committer()
     commit(house, a)
     assert b":moved" in text(house, a)
     assert text(house, b) == b""
@@ -90,13 +73,13 @@ def test_a_copy_moves_on_before_it_was_committed(house: House, replaced: bool) -
     copy_range(put(b, b"source"), 0, copy, 0, len(DATA))
     house.write(d)
     commit(house, d)
-    stored(house)
+    house.stored()
     commit(house, b)
     a.rename(a.root, b"copy", d.root, b"moved")
     house.write(c)
     commit(house, c)
     if replaced:
-        replace_backend(house)
+        house.backend.committer = house.new_committer()
     commit(house, d)
     assert b":moved" in text(house, d)
 
@@ -107,7 +90,7 @@ def test_the_commit_after_a_move_fails_once(house: House, replaced: bool, monkey
     put(b, b"file")
     house.write(a)
     commit(house, a)
-    stored(house)
+    house.stored()
     b.rename(b.root, b"file", a.root, b"moved")
 
     def away(*_args: object, **_options: object) -> None:
@@ -118,7 +101,7 @@ def test_the_commit_after_a_move_fails_once(house: House, replaced: bool, monkey
         with pytest.raises(NotCommitted):
             commit(house, a)
     if replaced:
-        replace_backend(house)
+        house.backend.committer = house.new_committer()
     commit(house, a)
     assert b":moved" in text(house, a)
     house.keeper.close()

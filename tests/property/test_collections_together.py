@@ -19,12 +19,9 @@ from hypothesis import strategies as st
 
 from arvfuse.errors import StoreUnavailable
 from arvfuse.model.blockstate import State
-from arvfuse.model.collections import MountId
-from arvfuse.sdk.commit import Committer
 from arvfuse.sdk.copying import copy_range
 from arvfuse.sdk.live import LiveTree
 from arvfuse.sdk.nodes import FileNode
-from tests.support.hosts import InlinePool
 from tests.support.housekeepers import House
 from tests.support.sessions import saved_contents
 from tests.support.smallsizes import small_sizes
@@ -37,7 +34,6 @@ class World:
     """A mount, and what its files should be."""
 
     def __init__(self, place: Path, seed: int) -> None:
-        self.place = place
         self.choose = random.Random(seed)
         self.house = House(place)
         self.trees: list[LiveTree] = [self.house.new(name) for name in "abcd"]
@@ -134,7 +130,7 @@ class World:
         if self.house.backend.hold:
             self.answer()
         else:
-            self.house.backend.committer = self.committer()
+            self.house.backend.committer = self.house.new_committer()
 
     def close(self, _tree: object, _names: object) -> None:
         if self.open:
@@ -156,12 +152,6 @@ class World:
         file = tree.find((name,))
         assert isinstance(file, FileNode)
         return file
-
-    def committer(self) -> Committer:
-        return Committer(
-            directory=self.place, mount=MountId("house"), store=self.house.backend.store, catalog=self.house.catalog,
-            clock=self.house.clock, pool=InlinePool(),
-        )  # fmt: skip
 
     def check_read(self) -> None:
         for tree, names in zip(self.trees, self.contents, strict=True):
@@ -192,7 +182,7 @@ class World:
     def die(self) -> None:
         """Whatever was acknowledged is in the log; another process recovers it."""
         self.house.keeper.close()
-        outcomes = self.committer().recover()
+        outcomes = self.house.new_committer().recover()
         assert [outcome.error for outcome in outcomes if outcome.error] == []
 
 

@@ -116,16 +116,28 @@ class House:
         store = store or MemoryStore()
         mount = MountId("house")
         self.workspace = Workspace(place, mount=mount, store=store, clock=self.clock, spool_bytes=spool_bytes)
-        committer = Committer(
-            directory=place, mount=mount, store=store, catalog=self.catalog, clock=self.clock, pool=InlinePool()
-        )
-        self.backend: FakeBackend = FakeBackend(committer, Lookups(self.catalog, place), store, place)
+        self.committer = self.new_committer(store)
+        self.backend: FakeBackend = FakeBackend(self.committer, Lookups(self.catalog, place), store, place)
         link: Backend = self.backend
         self.keeper = Housekeeper(
             self.workspace, link, self.clock, timing=Timing(quiet_s=1, deadline_s=30), read_write=read_write,
             memory_bytes=memory_bytes,
         )  # fmt: skip
-        self.committer = committer
+
+    def new_committer(self, store=None):
+        """One that knows nothing but the log."""
+        workspace = self.workspace
+        return Committer(
+            directory=workspace.directory, mount=workspace.mount, store=store or self.backend.store,
+            catalog=self.catalog, clock=self.clock, pool=InlinePool(),
+        )  # fmt: skip
+
+    def stored(self):
+        """The backend tells that it stored all blocks there are; their numbers."""
+        numbers = [block.no for block in self.workspace.shared.blocks.all()]
+        self.backend.events.extend({"event": "stored", "block": number} for number in numbers)
+        self.step()
+        return numbers
 
     def new(self, name="one"):
         record = self.catalog.create(name=name)

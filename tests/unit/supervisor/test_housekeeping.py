@@ -101,15 +101,6 @@ def test_asking_for_what_is_clean_commits_nothing(house):
     assert done.result(0) == []
 
 
-def stored(house):
-    """The backend tells that it stored all blocks there are; their numbers."""
-    numbers = [block.no for block in house.workspace.shared.blocks.all()]
-    for number in numbers:
-        house.backend.events.append({"event": "stored", "block": number})
-        house.step()
-    return numbers
-
-
 def test_nobody_waits_until_something_is_deleted(house, monkeypatch):
     tree, deletes, begun = house.new(), threading.Event(), threading.Semaphore(0)
     blocks = house.workspace.shared.blocks
@@ -120,7 +111,7 @@ def test_nobody_waits_until_something_is_deleted(house, monkeypatch):
         house.backend.hold = True
         asked = house.keeper.commit([tree])
         house.step()
-        stored(house)
+        house.stored()
         house.backend.hold = False
         house.backend.release()
         house.step()
@@ -302,7 +293,7 @@ def test_the_backend_forgets_the_blocks_that_nobody_needs(house):
     house.backend.hold = True
     house.keeper.commit([tree])
     house.step()
-    numbers = stored(house)
+    numbers = house.stored()
     assert house.backend.forgotten == []  # its commit has a use for them
     house.backend.hold = False
     house.backend.release()
