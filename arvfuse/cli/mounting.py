@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,34 +53,13 @@ def unmount(asked: Any) -> int:
     if dead is not None:
         return _was_killed(asked.mountpoint, dead)
     directory = control.find(entry.mount, os.environ, settings.store)
-    if entry.is_further:
-        return _unmount_further(entry, directory, lazy=asked.lazy)
-    progress = Progress(quiet=bool(asked.quiet))
-    progress.show(f"committing what is left in {asked.mountpoint} ...")
-    request = {"op": "drain", "deadline_s": asked.deadline, "lazy": asked.lazy}
-    timeout_s = None if asked.deadline is None else asked.deadline + _GRACE_S
     try:
-        answer = control.ask(directory, request, timeout_s=timeout_s)
-    except NoSuchEntry:  # the supervisor was killed just now; of the others some live still
-        _await_death(entry, directory)
+        return _unmount_further(entry, directory, asked) if entry.is_further else _unmount_all(entry, directory, asked)
+    except control.Ended:  # the supervisor was killed just now; of the others some live still
+        late = Busy(f"{asked.mountpoint}: its supervisor was killed, and the others have not ended yet; try again")
+        _await(lambda: not mountdirs.is_alive(directory), late)
         release_dead(asked.mountpoint, os.environ, settings.store)
         return _was_killed(asked.mountpoint, directory)
-    finally:
-        progress.close()
-    if not answer.get("busy") and not answer.get("goes_on"):
-        _await_gone(entry)
-    if asked.json:
-        print_json({key: value for key, value in answer.items() if key != "schema"})
-    return _report(asked.mountpoint, answer)
-
-
-def _await_death(entry: MountEntry, directory: Path) -> None:
-    """The supervisor is gone: the other processes end by that. Busy if they are there after some seconds."""
-    deadline = time.monotonic() + _GONE_S
-    while mountdirs.is_alive(directory):
-        if time.monotonic() > deadline:
-            raise Busy(f"{entry.mountpoint}: its supervisor was killed, and the others have not ended yet; try again")
-        time.sleep(0.02)
 
 
 def _was_killed(mountpoint: Path, directory: Path) -> int:
@@ -88,9 +68,28 @@ def _was_killed(mountpoint: Path, directory: Path) -> int:
     return exits.DONE
 
 
-def _unmount_further(entry: MountEntry, directory: Path, *, lazy: bool) -> int:
+def _unmount_all(entry: MountEntry, directory: Path, asked: Any) -> int:
+    """The engine ends, with all its mounts."""
+    progress = Progress(quiet=bool(asked.quiet))
+    progress.show(f"committing what is left in {asked.mountpoint} ...")
+    request = {"op": "drain", "deadline_s": asked.deadline, "lazy": asked.lazy}
+    timeout_s = None if asked.deadline is None else asked.deadline + _GRACE_S
+    try:
+        answer = control.ask(directory, request, timeout_s=timeout_s)
+    finally:
+        progress.close()
+    if not answer.get("busy") and not answer.get("goes_on"):
+        # The answer comes from a process about to end: its mount has left our table in a moment, if not already.
+        late = ArvfuseError(f"{entry.mountpoint}: still in the mount table; detach it with `umount --lazy`")
+        _await(lambda: entry not in read(), late)
+    if asked.json:
+        print_json({key: value for key, value in answer.items() if key != "schema"})
+    return _report(asked.mountpoint, answer)
+
+
+def _unmount_further(entry: MountEntry, directory: Path, asked: Any) -> int:
     """One of several mounts of an engine ends; the others go on."""
-    request = {"op": "unmount", "mountpoint": str(entry.mountpoint), "lazy": lazy}
+    request = {"op": "unmount", "mountpoint": str(entry.mountpoint), "lazy": asked.lazy}
     answer = control.ask(directory, request, timeout_s=_GRACE_S)
     if "error" in answer:
         raise decode_error(answer["error"])
@@ -206,10 +205,10 @@ def _holding(path: Path) -> Path:
     return control.find(best.mount, os.environ)
 
 
-def _await_gone(entry: MountEntry) -> None:
-    """The answer comes from a process about to end: its mount has left our table in a moment, if not already."""
+def _await(over: Callable[[], bool], late: ArvfuseError) -> None:
+    """Return when *over*; *late* if it takes too long."""
     deadline = time.monotonic() + _GONE_S
-    while entry in read():
+    while not over():
         if time.monotonic() > deadline:
-            raise ArvfuseError(f"{entry.mountpoint}: still in the mount table; detach it with `umount --lazy`")
+            raise late
         time.sleep(0.02)

@@ -24,6 +24,10 @@ _SCHEMA: Final = 1
 _MAX_LINE_BYTES: Final = 1 << 20
 
 
+class Ended(NoSuchEntry):
+    """Nobody answers for that mount: its supervisor ended, or was killed."""
+
+
 def registry(environment: Mapping[str, str], *, create: bool = False) -> Path:
     """The user's directory of living mounts: ``$XDG_RUNTIME_DIR/arvfuse``, else ``/tmp/arvfuse-<uid>``.
 
@@ -94,7 +98,7 @@ def listen(directory: Path) -> socket.socket:
 
 
 def ask(directory: Path, request: Mapping[str, Any], *, timeout_s: float | None) -> dict[str, Any]:
-    """Ask the mount whose directory is *directory*. Busy at the timeout, ArvfuseError if it ends meanwhile."""
+    """Ask the mount whose directory is *directory*. Busy at the timeout, ArvfuseError if it ends meanwhile; Ended."""
     parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -110,7 +114,7 @@ def ask(directory: Path, request: Mapping[str, Any], *, timeout_s: float | None)
     except TimeoutError:
         raise Busy(f"{directory.name}: no answer within {timeout_s:g} s; it goes on, try again") from None
     except (ConnectionError, FileNotFoundError) as error:
-        raise NoSuchEntry(directory.name, "the mount has ended") from error
+        raise Ended(directory.name, "the mount has ended") from error
     finally:
         os.close(parent)
     answer = json.loads(data)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 
+from arvfuse.backend import mountdirs
 from arvfuse.backend.parts import open_parts
 from arvfuse.cli.main import main
 from arvfuse.cli.mounting import describe, mount, status, unmount, wait
 from arvfuse.cli.parser import build
 from arvfuse.clock import SystemClock
-from arvfuse.errors import ArvfuseError, Busy, NoSuchEntry, NotADirectory, UsageError
+from arvfuse.errors import ArvfuseError, Busy, NoSuchEntry, NotADirectory, NotCommitted, UsageError
+from arvfuse.supervisor import control, launch
 from tests.support.opened import leave_changes
 
 
@@ -129,3 +132,28 @@ def test_a_mount_that_says_little_is_described_too():
     ]
     llfuse["read_write"] = False
     assert len(describe(llfuse)) == 3
+
+
+@pytest.mark.parametrize("further", [False, True])
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_mount_whose_supervisor_was_killed_just_now_is_released_when_the_others_have_ended(
+    place, monkeypatch, further, changes
+):
+    alive, released = [True, True, False], []
+    entry = SimpleNamespace(mount="mount001", mountpoint=place / "mnt", is_further=further)
+
+    def ended(directory, *_args, **_options):
+        raise control.Ended(directory.name, "the mount has ended")
+
+    monkeypatch.setattr("arvfuse.cli.mounting._mounted", lambda _mountpoint: entry)
+    monkeypatch.setattr(launch, "release_dead", lambda *_args: released.append(list(alive)))  # None: some live
+    monkeypatch.setattr(control, "find", lambda *_args: place)
+    monkeypatch.setattr(control, "ask", ended)
+    monkeypatch.setattr(mountdirs, "is_alive", lambda _directory: alive.pop(0))
+    monkeypatch.setattr(mountdirs, "has_changes", lambda _directory: changes)
+    if changes:
+        with pytest.raises(NotCommitted, match="arvfuse recover"):
+            unmount(asked("unmount", place / "mnt"))
+    else:
+        assert unmount(asked("unmount", place / "mnt")) == 0
+    assert released == [[True, True, False], []]

@@ -11,7 +11,7 @@ import pytest
 
 from arvfuse.backend import mountdirs
 from arvfuse.errors import ArvfuseError, Busy, NoSuchEntry, NotPermitted
-from arvfuse.supervisor.control import Connection, ask, find, find_dead, listen, register, registry
+from arvfuse.supervisor.control import Connection, Ended, ask, find, find_dead, listen, register, registry
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_mount_that_ends_without_an_answer_is_an_error(tmp_path):
     with pytest.raises(ArvfuseError, match="without an answer"):
         ask(tmp_path, {"op": "status"}, timeout_s=20)
     thread.join()
-    with pytest.raises(NoSuchEntry):
+    with pytest.raises(Ended):
         ask(tmp_path, {"op": "status"}, timeout_s=20)
 
 
