@@ -56,9 +56,10 @@ class Packer:
 
     def __init__(
         self, *, store: BlockStore, pool: Pool, spool: Path, fetch: Fetch, place: Callable[[int], int],
-        stored: Callable[[int, FileNode], Future[Stored]], numbers: Iterator[int],
+        stored: Callable[[int, Sequence[FileNode]], Future[Stored]], numbers: Iterator[int],
     ) -> None:  # fmt: skip
-        """*place*: where in the log the bytes of an address lie now, as *fetch* takes it."""
+        """*place*: where in the log the bytes of an address lie now, as *fetch* takes it. *stored* is told which files
+        need the block."""
         self._store: Final = store
         self._pool: Final = pool
         self._spool: Final = spool
@@ -71,7 +72,7 @@ class Packer:
         """Bring every changed file of *trees* into blocks; where log and block ranges went. Store errors."""
         files: list[FileNode] = []  # but for those that are one unit
         jobs: list[tuple[list[Unit[FileNode]], Future[str]]] = []
-        blocks: dict[int, Future[Stored]] = {}
+        users: dict[int, list[FileNode]] = {}
 
         def small() -> Iterator[Unit[FileNode]]:
             for tree in trees:
@@ -88,11 +89,11 @@ class Packer:
                         else:
                             jobs.append(([unit], self._submit([unit])))
                     for block in direct:
-                        if block not in blocks:
-                            blocks[block] = self._stored(block, file)
+                        users.setdefault(block, []).append(file)
 
         for group in groups(small()):  # the first are hashed while the next are looked for
             jobs.append((group, self._submit(group)))
+        blocks = {block: self._stored(block, needing) for block, needing in users.items()}
         # All of them, also when one fails: they read the log's files, which are closed after a commit.
         running: list[Future[Any]] = [*(future for _, future in jobs), *blocks.values()]
         wait(running)

@@ -7,7 +7,7 @@ Failure: a put that failed says why in its future and in ``failed``; the next on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
@@ -33,6 +33,7 @@ class Puts:
         self._on_stored: Final = on_stored
         self._ahead: Final = ahead
         self._sealed: dict[int, records.Seal] = {}
+        self._unsealed: dict[int, tuple[tuple[int, int], ...]] = {}  # what is stored of others
         self._futures: dict[int, Future[Stored]] = {}
 
     def __repr__(self) -> str:
@@ -51,18 +52,25 @@ class Puts:
             self._ahead.forget(seal.block)
         self._start(seal.block, seal.ranges)
 
-    def put(self, block: int, file: FileNode) -> Future[Stored]:
-        """The future of a block; a failed put is tried again, a block that was never sealed (its writer died) now."""
+    def put(self, block: int, files: Iterable[FileNode]) -> Future[Stored]:
+        """The future of a block that *files* need; a failed put is tried again.
+
+        Of a block whose Seal we have not read what they use is stored: its writer died, or we began when that part of
+        the log was gone and copies were left. The next commit may need more of it, and has that stored as well."""
         future = self._futures.get(block)
-        if future is not None and not (future.done() and (future.cancelled() or future.exception() is not None)):
-            return future
+        is_good = future is not None and not (future.done() and (future.cancelled() or future.exception() is not None))
         seal = self._sealed.get(block)
+        before = self._unsealed.get(block, ())
         if seal is not None:
-            return self._start(block, seal.ranges)
-        if self._ahead is not None:
+            ranges = before = seal.ranges
+        else:
+            used = ((s.offset, s.length) for file in files for s in file.segments if s.ref == block)
+            ranges = self._unsealed[block] = _union((*before, *used))
+        if future is not None and is_good and ranges == before:
+            return future
+        if seal is None and self._ahead is not None:
             self._ahead.forget(block)
-        ranges = sorted((s.offset, s.length) for s in file.segments if s.ref == block)
-        return self._start(block, tuple(ranges))
+        return self._start(block, ranges)
 
     def failed(self) -> dict[int, BaseException]:
         """Blocks whose last put failed, and why."""
@@ -75,6 +83,7 @@ class Puts:
     def forget(self, block: int) -> None:
         """The side that wrote the block dropped it."""
         self._sealed.pop(block, None)
+        self._unsealed.pop(block, None)
         self._futures.pop(block, None)
         if self._ahead is not None:
             self._ahead.forget(block)
@@ -97,3 +106,14 @@ class Puts:
 
         future.add_done_callback(done)
         return future
+
+
+def _union(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """(offset, length) of all bytes of *ranges*, in order."""
+    out: list[tuple[int, int]] = []
+    for offset, length in sorted(ranges):
+        if out and offset <= (end := sum(out[-1])):
+            out[-1] = (out[-1][0], max(end, offset + length) - out[-1][0])
+        else:
+            out.append((offset, length))
+    return tuple(out)

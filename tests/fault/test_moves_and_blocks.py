@@ -14,6 +14,8 @@ from arvfuse.sdk.copying import copy_range
 from arvfuse.sdk.live import EARLY_SEAL_BYTES, LiveTree
 from arvfuse.sdk.nodes import FileNode
 from tests.support.housekeepers import House
+from tests.support.sessions import saved_contents
+from tests.support.smallsizes import small_sizes
 from tests.support.stores import noise
 
 DATA = noise(EARLY_SEAL_BYTES + 5000)
@@ -154,3 +156,25 @@ def test_nothing_is_dropped_if_the_log_cannot_take_what_let_it_go(
     assert len(house.workspace.shared.blocks.all()) == 1
     assert house.workspace.tidy()
     assert house.workspace.shared.blocks.all() == []
+
+
+def test_two_copies_are_left_when_the_log_with_the_seal_is_gone_and_the_backend_is_replaced(tmp_path: Path) -> None:
+    """A new backend has not read what the block was sealed with, only what each copy uses of it."""
+    with small_sizes():
+        house = House(tmp_path)
+        a, b, c = (house.new(name) for name in "abc")
+        source = put(b, b"source")
+        for number in range(12):
+            house.write(c, b"%d" % number, noise(500))
+        first = house.workspace.log.numbers()[0]
+        for name, start in ((b"end", 3000), (b"begin", 0)):
+            copy_range(source, start, a.create(a.root, name), 0, 1000)  # of one piece
+        house.stored()
+        commit(house, b)
+        commit(house, c)
+        assert first not in house.workspace.log.numbers()
+        house.backend.committer = house.new_committer()
+        commit(house, a)
+        saved = saved_contents(house.catalog, house.backend.store, str(a.uuid))
+        assert saved == {(b"begin",): DATA[:1000], (b"end",): DATA[3000:4000]}
+        house.close()
